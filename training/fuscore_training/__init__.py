@@ -1,0 +1,1 @@
+"""Fine-tuning FuScore: ratings -> soft labels -> three-part loss -> checkpoint."""
