@@ -1,0 +1,269 @@
+"""Paths, PIL images, arrays, tensors -> raw pixels (N, C, H, W): the first step of `images`.
+
+Raw means: with the numbers and the dtype they came with. Whatever is broken, hostile or ambiguous
+about a file or a shape ends here, in one error, `InputError`.
+"""
+
+import os
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+MIN_SIDE = 32
+"""Smallest height and width of an image, in pixels."""
+
+MAX_PIXELS = 64_000_000
+"""Largest height x width of an image; a file's header is checked before its pixels are decoded."""
+
+ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
+"""One image, or (numpy, tensor) a batch of them."""
+
+_CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
+_NUMPY_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
+_TORCH_DTYPES = (
+    torch.uint8,
+    torch.uint16,
+    torch.bfloat16,
+    torch.float16,
+    torch.float32,
+    torch.float64,
+)
+# Modes whose numbers are kept: casting them to RGB would clip or cut them to 8 bits.
+_NUMERIC_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+
+
+class InputError(ValueError):
+    """An image argument that cannot be scored; one line: its name, what was expected, what came."""
+
+
+def check_size(height: int, width: int, name: str) -> None:
+    """Check the size of one image.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        name: How the error calls the image, e.g. `fused` or `fused[2]`.
+
+    Raises:
+        InputError: If a side is under `MIN_SIDE` or the area is over `MAX_PIXELS`.
+    """
+    if min(height, width) < MIN_SIDE:
+        raise InputError(
+            f"Expected `{name}` with sides of at least {MIN_SIDE} pixels, got {height}x{width}"
+        )
+    if height * width > MAX_PIXELS:
+        raise InputError(
+            f"Expected `{name}` with at most {MAX_PIXELS} pixels, "
+            f"got {height}x{width} = {height * width}"
+        )
+
+
+def raw_pixels(images: ImageLike, name: str, argument: str) -> Tensor:
+    """One non-list input -> (N, C, H, W) in its own dtype, N > 0, C in 1, 3, 4."""
+    thermal = argument == "ir"
+    if isinstance(images, (str, os.PathLike)):
+        return _channels_first(_read_file(images, name, thermal=thermal))
+    if isinstance(images, Image.Image):
+        return _channels_first(_read_pil(images, name, thermal=thermal))
+    if isinstance(images, np.ndarray):
+        _check_numpy(images, name)
+        return _channels_first(images)
+    if isinstance(images, Tensor):
+        _check_tensor(images, name)
+        return images if images.ndim == 4 else images.unsqueeze(0)  # (N, C, H, W)
+    raise InputError(
+        f"Expected `{name}` as a path, PIL image, numpy array, torch tensor or list of these, "
+        f"got {type(images).__name__}"
+    )
+
+
+def _channels_first(array: npt.NDArray[Any]) -> Tensor:
+    """(H, W), (H, W, C) or (N, H, W, C) -> (N, C, H, W), same numbers."""
+    # torch takes neither foreign byte order nor negative strides, and warns of read-only memory.
+    native = np.require(array, array.dtype.newbyteorder("="), ["C", "W", "E"])
+    pixels = torch.from_numpy(native)
+    if pixels.ndim == 2:
+        pixels = pixels.unsqueeze(-1)  # (H, W, 1)
+    if pixels.ndim == 3:
+        pixels = pixels.unsqueeze(0)  # (1, H, W, C)
+    return pixels.movedim(-1, 1)  # (N, C, H, W)
+
+
+def _check_numpy(array: npt.NDArray[Any], name: str) -> None:
+    """Check dtype and shape of an array; values and size are looked at later."""
+    if array.dtype.name not in _NUMPY_DTYPES:
+        raise InputError(_dtype_message(name, ", ".join(_NUMPY_DTYPES), array.dtype.name))
+    shape = array.shape
+    if array.ndim == 2 or (array.ndim in (3, 4) and shape[-1] in _CHANNELS and shape[0] > 0):
+        return
+    channels_first = array.ndim in (3, 4) and shape[-3] in _CHANNELS
+    hint = ": numpy arrays are HWC; use a torch tensor for CHW" if channels_first else ""
+    raise InputError(
+        f"Expected `{name}` with shape (H, W), (H, W, C) or (N, H, W, C), N > 0, C in {_CHANNELS}, "
+        f"got {shape}{hint}"
+    )
+
+
+def _check_tensor(tensor: Tensor, name: str) -> None:
+    """Check layout, dtype and shape of a tensor; values and size are looked at later."""
+    if tensor.layout != torch.strided:
+        raise InputError(f"Expected `{name}` as a dense tensor, got layout {tensor.layout}")
+    if tensor.dtype not in _TORCH_DTYPES:
+        accepted = ", ".join(_dtype_name(dtype) for dtype in _TORCH_DTYPES)
+        raise InputError(_dtype_message(name, accepted, _dtype_name(tensor.dtype)))
+    shape = tuple(tensor.shape)
+    if tensor.ndim in (3, 4) and shape[-3] in _CHANNELS and shape[0] > 0:
+        return
+    channels_last = tensor.ndim in (3, 4) and shape[-1] in _CHANNELS
+    hint = ": torch tensors are CHW; use a numpy array for HWC" if channels_last else ""
+    if tensor.ndim == 2:
+        hint = ": add the channel axis with .unsqueeze(0)"
+    raise InputError(
+        f"Expected `{name}` with shape (C, H, W) or (N, C, H, W), N > 0, C in {_CHANNELS}, "
+        f"got {shape}{hint}"
+    )
+
+
+def _dtype_name(dtype: torch.dtype) -> str:
+    return str(dtype).removeprefix("torch.")
+
+
+def _dtype_message(name: str, accepted: str, got: str) -> str:
+    hints = {
+        "bool": ": use uint8 with 0 and 255",
+        "object": ": are the images of different sizes? use a list",
+    }
+    hint = ": use uint8 for values from 0 to 255" if got.startswith(("int", "uint")) else ""
+    return f"Expected `{name}` with dtype {accepted}, got {got}{hints.get(got, hint)}"
+
+
+def _read_file(path: str | os.PathLike[str], name: str, *, thermal: bool) -> npt.NDArray[Any]:
+    """Read one image file; the result and the errors are those of `_read_pil`.
+
+    Args:
+        path: The file.
+        name: How the error calls the image.
+        thermal: Whether 16-bit values are sensor counts, see `_read_pil`.
+    """
+    source = repr(os.fspath(path))  # repr keeps a path with a newline on one line
+    with _reported(name, source), _strict_loading:
+        if os.path.isfile(path) and os.path.getsize(path) == 0:
+            raise OSError("the file is empty")
+        with Image.open(path) as image:
+            return _read(image, name, source, thermal=thermal)
+
+
+def _read_pil(image: Image.Image, name: str, *, thermal: bool) -> npt.NDArray[Any]:
+    """Read the pixels of one PIL image, rotated as its EXIF orientation says.
+
+    Args:
+        image: Any mode; alpha is dropped, not blended.
+        name: How the error calls the image.
+        thermal: Whether 16-bit values are sensor counts. Then 16-bit *colour* files are refused:
+            Pillow keeps only their high byte, in which 12- or 14-bit counts all but vanish.
+
+    Returns:
+        (H, W, 3) uint8, or (H, W) uint16, int32 or float32 for the modes I;16*, I and F.
+
+    Raises:
+        InputError: If it is too small, too large, broken, or has several frames.
+    """
+    source = f"a PIL image of mode {image.mode}"
+    with _reported(name, source), _strict_loading:
+        return _read(image, name, source, thermal=thermal)
+
+
+def _read(image: Image.Image, name: str, source: str, *, thermal: bool) -> npt.NDArray[Any]:
+    """Check the header of an opened image, then decode it."""
+    _check_header(image, name, source, thermal=thermal)
+    image = ImageOps.exif_transpose(image)  # decodes
+    if image.mode not in _NUMERIC_MODES:
+        image = image.convert("RGB")
+    return np.array(image)
+
+
+def _check_header(image: Image.Image, name: str, source: str, *, thermal: bool) -> None:
+    """Refuse what the header alone shows to be wrong, before any pixel is decoded."""
+    width, height = image.size
+    check_size(height, width, name)
+    # Pillow only warns above its own limit. Comparing here obeys a limit the user has lowered, and
+    # leaves the warning filters alone: changing them is not safe in threads.
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and height * width > limit:
+        raise InputError(
+            f"Expected `{name}` with at most {limit} pixels (PIL.Image.MAX_IMAGE_PIXELS), "
+            f"got {source} of {height}x{width} = {height * width}"
+        )
+    if image.format == "EPS":  # to decode it, Pillow runs Ghostscript on the file
+        raise InputError(f"Expected `{name}` as a raster image, got {source}, an EPS drawing")
+    # An MPO is a JPEG photograph with previews behind it; what viewers show is its first frame.
+    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
+    if frames > 1:
+        raise InputError(
+            f"Expected `{name}` as one still image, got {source} with {frames} frames: "
+            "pass each frame as its own image"
+        )
+    if thermal and image.mode not in _NUMERIC_MODES and ";16" in str(getattr(image, "tile", "")):
+        raise InputError(
+            f"Expected `{name}` with one channel of 16 bits, got {source} in 16-bit colour, "
+            "of which Pillow reads 8 bits: save it as 16-bit grey"
+        )
+
+
+@contextmanager
+def _reported(name: str, source: str) -> Iterator[None]:
+    """Turn whatever Pillow raises into an `InputError` that names the image and the reason."""
+    try:
+        yield
+    except (InputError, MemoryError):
+        raise
+    # Decoders fed with broken files raise nearly anything: OSError, SyntaxError, struct.error, ...
+    except Exception as error:
+        raise InputError(
+            f"Expected `{name}` as a readable image, got {source}: {_reason(error)}"
+        ) from error
+
+
+def _reason(error: Exception) -> str:
+    """Why a file could not be read, in one line."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not in an image format that Pillow knows"
+    if isinstance(error, OSError) and error.strerror:  # its str() would repeat the path
+        return error.strerror
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+class _StrictLoading:
+    """While any thread is inside, Pillow raises on truncated files.
+
+    Other libraries set `ImageFile.LOAD_TRUNCATED_IMAGES = True` for the whole process, after which
+    half a file decodes silently to half a picture, and that would get a score.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._was_lenient = False
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._was_lenient = ImageFile.LOAD_TRUNCATED_IMAGES
+                ImageFile.LOAD_TRUNCATED_IMAGES = False
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0 and self._was_lenient:
+                ImageFile.LOAD_TRUNCATED_IMAGES = True
+
+
+_strict_loading = _StrictLoading()

@@ -1,0 +1,316 @@
+"""Any input -> (3, H, W) float32 in [0, 1] -> batches and model sizes: where the data flow begins.
+
+Two doors. `load_triples` is the friendly one: paths, PIL images, numpy arrays and tensors, each
+looked at closely. `check_batch` guards the exact one, `FuScore.forward`, for the cost of a shape
+test.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TypeAlias
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fuscore_metric._decode import (
+    MAX_PIXELS,
+    MIN_SIDE,
+    ImageLike,
+    InputError,
+    check_size,
+    raw_pixels,
+)
+
+__all__ = [
+    "MAX_PIXELS",
+    "MIN_SIDE",
+    "ImageLike",
+    "ImagesLike",
+    "InputError",
+    "as_images",
+    "check_batch",
+    "check_triples",
+    "fit_pixels",
+    "load_triples",
+    "resize",
+    "to_batch",
+]
+
+ImagesLike: TypeAlias = ImageLike | Sequence[ImageLike]
+
+# How far beyond [0, 1] a float may lie: the overshoot of somebody's resize, not another scale.
+_TOLERANCE = 1e-4
+
+
+def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
+    """Turn anything that holds images into a list of tensors of one form.
+
+    What the numbers mean:
+
+    - 8 bits are divided by 255.
+    - 16 bits (uint16 arrays and tensors, PIL modes I;16* and I) depend on the argument. `ir` holds
+      thermal counts of unknown offset and gain: each image is scaled by its own minimum and maximum
+      to [0, 1], all channels together, never clipped; a constant image becomes 0. `vis` and `fused`
+      are made for display: they are divided by 65535.
+    - Of 16-bit colour files Pillow reads only 8 bits; for `ir` they are refused.
+    - Floats must lie in [0, 1] already, thermal ones too.
+
+    Grey becomes three equal channels, palette and CMYK become RGB, alpha is dropped (not blended
+    with a background). Files and PIL images are rotated as their EXIF orientation says, because
+    registered images are compared as displayed.
+
+    Args:
+        images: A path, a PIL image, a numpy array (H, W), (H, W, C) or (N, H, W, C), a tensor
+            (C, H, W) or (N, C, H, W), with C = 1, 3 or 4; or a sequence of single images of any
+            of these kinds. dtypes: uint8, uint16, float16, float32, float64; tensors also
+            bfloat16.
+        argument: `ir`, `vis` or `fused`: named in errors, and the rule for 16 bits. Any other name
+            follows the rule of `fused`.
+
+    Returns:
+        One (3, H, W) contiguous float32 tensor in [0, 1] for each image. Tensors stay on their
+        device and in their graph, so that gradients flow, and may share memory with the input;
+        everything else is on the CPU.
+
+    Raises:
+        InputError: On anything else, in one line.
+    """
+    if isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
+        if not images:
+            raise InputError(f"Expected `{argument}` with at least one image, got none")
+        return [_one_image(image, f"{argument}[{i}]", argument) for i, image in enumerate(images)]
+    raw = raw_pixels(images, argument, argument)  # (N, C, H, W)
+    names = [f"{argument}[{i}]" for i in range(len(raw))] if len(raw) > 1 else [argument]
+    # unbind, not raw[i]: the backward pass of each raw[i] fills a tensor of the whole batch's size
+    images_of_batch = zip(raw.unbind(), names, strict=True)
+    return [_unit_range(pixels, name, argument) for pixels, name in images_of_batch]
+
+
+def load_triples(
+    ir: ImagesLike, vis: ImagesLike, fused: ImagesLike
+) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
+    """Load the three images of N triples; see `as_images` for what is accepted.
+
+    Args:
+        ir: Infrared images.
+        vis: Visible images of the same scenes.
+        fused: Fused images made from them.
+
+    Returns:
+        Three lists of N tensors (3, H, W), float32 in [0, 1]; H and W are equal within a triple.
+
+    Raises:
+        InputError: If an image is bad, or the three do not belong together.
+    """
+    triples = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
+    check_triples(*triples)
+    return triples
+
+
+def check_triples(ir: list[Tensor], vis: list[Tensor], fused: list[Tensor]) -> None:
+    """Check that three lists of images (3, H, W) form triples.
+
+    Args:
+        ir: Infrared images.
+        vis: Visible images.
+        fused: Fused images.
+
+    Raises:
+        InputError: If the lists differ in length, or the images of a triple in height or width.
+    """
+    if not len(ir) == len(vis) == len(fused):
+        raise InputError(
+            "Expected `ir`, `vis` and `fused` with the same number of images, "
+            f"got {len(ir)}, {len(vis)} and {len(fused)}"
+        )
+    for i, triple in enumerate(zip(ir, vis, fused, strict=True)):
+        index = f"[{i}]" if len(ir) > 1 else ""
+        names = [f"`{argument}{index}`" for argument in ("ir", "vis", "fused")]
+        for name, image in zip(names[1:], triple[1:], strict=True):
+            if image.shape[-2:] != triple[0].shape[-2:]:
+                raise InputError(
+                    f"{names[0]} is {_size(triple[0])}, {name} is {_size(image)}: "
+                    "the three images of a triple must have the same height and width"
+                )
+
+
+def to_batch(images: list[Tensor]) -> Tensor:
+    """Stack images of one size.
+
+    Args:
+        images: N tensors (3, H, W) on one device.
+
+    Returns:
+        (N, 3, H, W).
+
+    Raises:
+        InputError: If there are none, or their sizes differ.
+    """
+    if not images:
+        raise InputError("Expected `images` with at least one image, got none")
+    for i, image in enumerate(images):
+        if image.shape != images[0].shape:
+            raise InputError(
+                "Expected `images` of one size, "
+                f"got {_size(images[0])} and (`images[{i}]`) {_size(image)}"
+            )
+    return torch.stack(images)  # (N, 3, H, W)
+
+
+def check_batch(images: Tensor, argument: str) -> None:
+    """Check the form of a batch, not its values: on a GPU that would wait for the device.
+
+    Args:
+        images: Should be (N, 3, H, W), floating point, N > 0, sides of at least `MIN_SIDE`.
+            That the values lie in [0, 1] is left to the caller.
+        argument: `ir`, `vis` or `fused`: named in errors.
+
+    Raises:
+        InputError: If it is not.
+    """
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"Expected `{argument}` as a torch tensor (N, 3, H, W), got {type(images).__name__}"
+        )
+    if images.ndim != 4 or images.shape[1] != 3 or len(images) == 0:
+        raise InputError(
+            f"Expected `{argument}` with shape (N, 3, H, W), got {tuple(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise InputError(f"Expected `{argument}` with a floating dtype, got {images.dtype}")
+    check_size(images.shape[-2], images.shape[-1], argument)
+
+
+def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Resize with antialiased bicubic interpolation: the one resize of all backbones.
+
+    Differentiable; where the interpolation overshoots [0, 1] the value is clamped and the gradient
+    is 0. An image that has the size already is returned as it is.
+
+    Args:
+        images: (N, 3, H, W), floating point, in [0, 1].
+        size: (height, width) in pixels.
+
+    Returns:
+        (N, 3, height, width) float32 in [0, 1].
+    """
+    images = images.to(torch.float32)
+    if tuple(images.shape[-2:]) == tuple(size):
+        return images
+    resized = F.interpolate(images, size, mode="bicubic", antialias=True, align_corners=False)
+    return resized.clamp(0, 1)
+
+
+def fit_pixels(
+    height: int, width: int, *, min_pixels: int, max_pixels: int, multiple: int
+) -> tuple[int, int]:
+    """Choose a size near (height, width) for a model that cuts images into patches.
+
+    The rule of Qwen2-VL ("smart resize"): round both sides to the multiple; if that is too many
+    pixels, scale the original down and round down; if too few, scale it up and round up. So the
+    aspect ratio is kept up to rounding. A side never falls below one multiple, and the two budgets
+    may be a few patches apart only: in such corners a budget gives way.
+
+    Args:
+        height: Height in pixels.
+        width: Width in pixels.
+        min_pixels: Least area of the result, in pixels.
+        max_pixels: Greatest area of the result, in pixels.
+        multiple: Both sides are multiples of this (patch size x merge size); 1 for any size.
+
+    Returns:
+        (height, width) in pixels.
+
+    Raises:
+        ValueError: If an argument is not positive, or `min_pixels` exceeds `max_pixels`.
+    """
+    if min(height, width, min_pixels, multiple) < 1 or min_pixels > max_pixels:
+        raise ValueError(
+            "Expected positive `height`, `width`, `multiple` and 0 < `min_pixels` <= `max_pixels`, "
+            f"got {height}, {width}, {multiple}, {min_pixels} and {max_pixels}"
+        )
+    rounded = round(height / multiple) * multiple, round(width / multiple) * multiple
+    area = rounded[0] * rounded[1]
+    if area > max_pixels:
+        shrink = math.sqrt(height * width / max_pixels)
+        sides = (max(1, math.floor(side / shrink / multiple)) for side in (height, width))
+    elif area < min_pixels:
+        grow = math.sqrt(min_pixels / (height * width))
+        sides = (math.ceil(side * grow / multiple) for side in (height, width))
+    else:
+        return rounded
+    rows, columns = sides
+    return rows * multiple, columns * multiple
+
+
+def _size(image: Tensor) -> str:
+    """Height x width of an image (..., H, W), for messages."""
+    return "x".join(str(side) for side in image.shape[-2:])
+
+
+def _one_image(image: ImageLike, name: str, argument: str) -> Tensor:
+    """An element of a list -> (3, H, W)."""
+    raw = raw_pixels(image, name, argument)  # (N, C, H, W)
+    if len(raw) != 1:
+        raise InputError(
+            f"Expected `{name}` as one image, got a batch of {len(raw)}: a list holds single images"
+        )
+    return _unit_range(raw[0], name, argument)  # (3, H, W)
+
+
+def _unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
+    """Raw pixels (C, H, W) of one image -> (3, H, W) contiguous float32 in [0, 1]."""
+    check_size(pixels.shape[-2], pixels.shape[-1], name)
+    colour = pixels[:3]  # without alpha, whose values must not count below
+    if colour.dtype == torch.uint8:
+        unit = colour.to(torch.float32) / 255
+    elif colour.is_floating_point():
+        unit = _checked_floats(colour, name, argument)
+    elif argument == "ir":
+        unit = _own_range(colour)
+    else:
+        unit = _display_range(colour, name)
+    return unit.expand(3, -1, -1).contiguous()
+
+
+def _checked_floats(pixels: Tensor, name: str, argument: str) -> Tensor:
+    """Floats -> float32 in [0, 1]: refused outside, but for the tolerance."""
+    pixels = pixels.to(torch.float32)
+    low, high = torch.stack(torch.aminmax(pixels.detach())).tolist()  # NaN comes through
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"Expected `{name}` with finite values, got NaN or infinity")
+    if low < -_TOLERANCE or high > 1 + _TOLERANCE:
+        raise InputError(
+            f"Expected `{name}` with values in [0, 1], got {low:.6g} to {high:.6g}: "
+            f"{_range_hint(low, high, argument)}"
+        )
+    return pixels.clamp(0, 1) if low < 0 or high > 1 else pixels
+
+
+def _range_hint(low: float, high: float, argument: str) -> str:
+    """How to bring floats between low and high into [0, 1]."""
+    own_range = "scale thermal values by their own range, (x - min) / (max - min)"
+    if high > 1.5:
+        return "divide by 255 if it has 8 bits" + (f", or {own_range}" if argument == "ir" else "")
+    if -1 - _TOLERANCE <= low < -_TOLERANCE:
+        return "use (x + 1) / 2 if its range is [-1, 1]"
+    return own_range if argument == "ir" else "clamp or rescale it"
+
+
+def _own_range(counts: Tensor) -> Tensor:
+    """Thermal counts (C, H, W) -> float32 with minimum 0 and maximum 1; a constant becomes 0."""
+    counts = counts.to(torch.int64)  # torch has no arithmetic on uint16; int32 could overflow
+    low, high = torch.aminmax(counts)
+    return (counts - low).to(torch.float32) / (high - low).clamp(min=1).to(torch.float32)
+
+
+def _display_range(pixels: Tensor, name: str) -> Tensor:
+    """16-bit values (C, H, W) -> float32 in [0, 1] by division with 65535."""
+    if pixels.dtype != torch.uint16:  # PIL mode I has 32 bits
+        low, high = (int(value) for value in torch.aminmax(pixels))
+        if low < 0 or high > 65535:
+            raise InputError(
+                f"Expected `{name}` with 16-bit values from 0 to 65535, got {low} to {high}"
+            )
+    return pixels.to(torch.float32) / 65535
