@@ -1,3 +1,51 @@
-"""FuScore: how good would a person find this infrared-visible fusion?"""
+"""FuScore: how good would a person find this infrared-visible fusion?
+
+    import fuscore_metric
+    fuscore_metric.score("ir.png", "vis.png", "fused.png")  # tensor([3.9])
+
+Importing this package loads neither torch nor transformers; the first use of a name does.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fuscore_metric.checkpoint import CheckpointError, FuScoreSpec
+    from fuscore_metric.images import InputError
+    from fuscore_metric.levels import preference
+    from fuscore_metric.model import FuScore, FuScoreOutput
+    from fuscore_metric.scoring import predict, score
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "CheckpointError",
+    "FuScore",
+    "FuScoreOutput",
+    "FuScoreSpec",
+    "InputError",
+    "predict",
+    "preference",
+    "score",
+]
+
+_HOMES = {
+    "CheckpointError": "checkpoint",
+    "FuScore": "model",
+    "FuScoreOutput": "model",
+    "FuScoreSpec": "checkpoint",
+    "InputError": "images",
+    "preference": "levels",
+    "predict": "scoring",
+    "score": "scoring",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

@@ -12,7 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-LEVEL_WORDS: tuple[str, ...] = ("bad", "poor", "fair", "good", "excellent")
+from fuscore_metric.prompts import LEVEL_WORDS
+
 LEVEL_VALUES: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
 SCORE_RANGE: tuple[float, float] = (LEVEL_VALUES[0], LEVEL_VALUES[-1])
 

@@ -1,4 +1,4 @@
-"""The question put to the model: images in the order ir, vis, fused, then question and answer prefix.
+"""The question put to the model: ir, vis, fused, then the question and the answer prefix.
 
 One versioned template for every model family. A backbone adds only its own chat markers and image
 tokens around these pieces. Everything before `fused` is the same for all candidates of a source
@@ -12,6 +12,9 @@ from typing import Literal
 
 PROMPT_VERSION = 1
 """Raised whenever any text below changes: scores of different versions are not comparable."""
+
+LEVEL_WORDS: tuple[str, ...] = ("bad", "poor", "fair", "good", "excellent")
+"""The five answers, worst first; their values are in `levels`."""
 
 ImageName = Literal["ir", "vis", "fused"]
 IMAGE_ORDER: tuple[ImageName, ...] = ("ir", "vis", "fused")

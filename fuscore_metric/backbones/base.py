@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
-from typing_extensions import Self
 
 Encoded = dict[str, Tensor]
 """What a backbone makes of a batch of triples before the question; every tensor is (N, ...)."""
@@ -35,8 +34,8 @@ class Backbone(nn.Module, ABC):
         """Turn a batch of triples into image features.
 
         Args:
-            ir: (N, 3, H, W) in [0, 1].
-            vis: (N, 3, H, W) in [0, 1].
+            ir: (N, 3, H, W) in [0, 1], or (1, 3, H, W): one for all, encoded once.
+            vis: As many as `ir`.
             fused: (N, 3, H, W) in [0, 1].
         """
 

@@ -1,0 +1,111 @@
+"""The first stages of EfficientNet-Lite0: pixels -> feature maps at five scales.
+
+Early, local features carry the traces of noise, blur and halos that deep semantic ones lose. Only
+inference is needed, so batch normalisation is folded into the convolutions.
+Source: M. Tan and Q. V. Le, "EfficientNet", ICML 2019; Lite variant: no squeeze-and-excitation,
+ReLU6 everywhere.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+# (expansion, kernel, stride, channels, repeats) of the stages used.
+STAGES = (
+    (1, 3, 1, 16, 1),
+    (6, 3, 2, 24, 2),
+    (6, 5, 2, 40, 2),
+    (6, 3, 2, 80, 3),
+    (6, 5, 1, 112, 3),
+)
+STEM_CHANNELS = 32
+CHANNELS = (STEM_CHANNELS, *(stage[3] for stage in STAGES))
+"""Channels of each map that `forward` returns."""
+
+
+class ConvReLU6(nn.Module):
+    """Convolution with TensorFlow's "same" padding, then ReLU6 unless `linear`."""
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        groups: int = 1,
+        linear: bool = False,
+    ) -> None:
+        super().__init__()
+        padding = (kernel - 1) // 2 if stride == 1 else 0
+        self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
+        # At stride 2 TensorFlow pads one pixel less on the left and top than on the other sides.
+        before = (kernel - 2) // 2
+        after = kernel - 2 - before
+        self.padding = (before, after, before, after) if stride == 2 else None
+        self.linear = linear
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
+        if self.padding is not None:
+            images = F.pad(images, self.padding)
+        images = self.conv(images)
+        return images if self.linear else F.relu6(images)
+
+
+class InvertedResidual(nn.Module):
+    """Expand, filter depthwise, project; with a skip where the shapes allow one."""
+
+    def __init__(
+        self, inputs: int, outputs: int, kernel: int, *, stride: int, expansion: int
+    ) -> None:
+        super().__init__()
+        hidden = inputs * expansion
+        layers = [] if expansion == 1 else [ConvReLU6(inputs, hidden, 1)]
+        layers += [
+            ConvReLU6(hidden, hidden, kernel, stride=stride, groups=hidden),
+            ConvReLU6(hidden, outputs, 1, linear=True),
+        ]
+        self.layers = nn.Sequential(*layers)
+        self.skip = stride == 1 and inputs == outputs
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
+        filtered: Tensor = self.layers(images)
+        return images + filtered if self.skip else filtered
+
+
+class EfficientNetLite(nn.Module):
+    """Stem and first five stages; 0.69 M parameters."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem = ConvReLU6(3, STEM_CHANNELS, 3, stride=2)
+        self.stages = nn.ModuleList()
+        inputs = STEM_CHANNELS
+        for expansion, kernel, stride, outputs, repeats in STAGES:
+            blocks = []
+            for number in range(repeats):
+                step = stride if number == 0 else 1
+                blocks.append(
+                    InvertedResidual(inputs, outputs, kernel, stride=step, expansion=expansion)
+                )
+                inputs = outputs
+            self.stages.append(nn.Sequential(*blocks))
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of the stem and each stage.
+
+        Args:
+            images: (N, 3, H, W), already normalised.
+
+        Returns:
+            Six maps (N, C, h, w), C as in `CHANNELS`, at 1/2, 1/2, 1/4, 1/8, 1/16, 1/16.
+        """
+        # Depthwise convolutions are twice as fast on CPUs with channels last.
+        maps = [self.stem(images.contiguous(memory_format=torch.channels_last))]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps

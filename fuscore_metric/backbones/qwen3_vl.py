@@ -1,0 +1,40 @@
+"""Qwen3-VL: pixels + prompt -> level logits; features of early vision layers go in deeper."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+from transformers import Qwen3VLForConditionalGeneration
+
+from fuscore_metric.backbones.base import Encoded
+from fuscore_metric.backbones.qwen_vl import QwenVL
+from fuscore_metric.prompts import IMAGE_ORDER
+
+
+class Qwen3VL(QwenVL):
+    """Qwen3-VL-Instruct, any dense size.
+
+    Its vision tower also gives "deepstack" features: outputs of some earlier layers, added to the
+    image tokens after each of the first layers of the language model.
+    """
+
+    family: ClassVar[str] = "qwen3_vl"
+    architecture: ClassVar[Any] = Qwen3VLForConditionalGeneration
+    image_mean: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
+    image_std: ClassVar[tuple[float, float, float]] = (0.5, 0.5, 0.5)
+
+    def _see(self, patches: Tensor, grid: Tensor) -> dict[str, Tensor]:
+        seen = self.model.model.visual(patches, grid_thw=grid, return_dict=True)
+        features = torch.stack([seen.pooler_output, *seen.deepstack_features], dim=1)
+        images = features.reshape(len(grid), -1, *features.shape[1:])  # (B, T, 1 + layers, D)
+        return {"": images[:, :, 0], "_deepstack": images[:, :, 1:].transpose(1, 2)}
+
+    def _language_options(self, encoded: Encoded, is_image: Tensor) -> dict[str, Any]:
+        parts = [encoded[f"{name}_deepstack"] for name in IMAGE_ORDER]
+        layers = torch.cat(parts, dim=2).transpose(0, 1).flatten(1, 2)  # (layers, N x 3T, D)
+        return {
+            "visual_pos_masks": is_image.expand(len(parts[0]), -1),  # (N, L)
+            "deepstack_visual_embeds": list(layers),
+        }

@@ -1,0 +1,76 @@
+"""The `fuscore-train` command: `fuscore-train recipe.yaml`, `fuscore-train evaluate`."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    name="fuscore-train",
+    help="Make FuScore's weights from ratings. `fuscore-train RECIPE.yaml` is short for `train`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+
+@app.command()
+def train(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe.")],
+    data: Annotated[Path, typer.Option(help="Folder of real source pairs and fusions.")] = Path(
+        "../shared/data"
+    ),
+    work: Annotated[Path, typer.Option(help="Folder for ratings, features and logs.")] = Path(
+        "runs/embedded"
+    ),
+    out: Annotated[
+        Path | None, typer.Option(help="Checkpoint to write; WORK/checkpoint by default.")
+    ] = None,
+) -> None:
+    """Train the embedded model as a recipe says."""
+    from fuscore_training.recipe import read_recipe
+    from fuscore_training.run import run
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    metrics = run(read_recipe(recipe), data=data, work=work, out=out or work / "checkpoint")
+    typer.echo(json.dumps(metrics, indent=2))
+
+
+@app.command()
+def evaluate(
+    ratings: Annotated[Path, typer.Argument(help="Ratings table, CSV or Parquet.")],
+    weights: Annotated[
+        str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')
+    ] = "embedded",
+    held_out: Annotated[
+        bool, typer.Option("--held-out", help="Only scenes that the weights never saw.")
+    ] = False,
+    aspect: Annotated[str, typer.Option(help="Column of the table to compare with.")] = "overall",
+    out: Annotated[Path | None, typer.Option(help="Also write the numbers as JSON.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Triples computed at once.")] = 8,
+) -> None:
+    """Compare scores with ratings: SRCC, PLCC, KRCC, within scenes, by method, pairwise."""
+    from fuscore_training.evaluate_model import evaluate_model
+
+    found = evaluate_model(
+        ratings, weights, held_out=held_out, aspect=aspect, batch_size=batch_size
+    )
+    typer.echo(found.to_table())
+    if out is not None:
+        out.write_text(found.to_json() + "\n")
+
+
+def main() -> None:
+    """Run the command line; bad input becomes one line on stderr and exit status 2."""
+    if len(sys.argv) > 1 and sys.argv[1].endswith((".yaml", ".yml")):
+        sys.argv.insert(1, "train")
+    try:
+        app()
+    except (ValueError, FileNotFoundError) as error:
+        Console(stderr=True).print(f"fuscore-train: {error}", markup=False, soft_wrap=True)
+        sys.exit(2)

@@ -1,0 +1,59 @@
+"""A trained backbone -> a checkpoint directory with `fuscore.json`, which says what it is."""
+
+from __future__ import annotations
+
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from fuscore_metric.backbones.base import Backbone
+from fuscore_metric.checkpoint import FuScoreSpec
+from fuscore_metric.model import FuScore
+from fuscore_training.ratings import RatingsTable
+
+
+def make_fuscore(
+    backbone: Backbone,
+    *,
+    name: str,
+    table: RatingsTable,
+    base: list[dict[str, str]],
+    data: list[str],
+    metrics: dict[str, Any],
+) -> FuScore:
+    """Join a trained backbone with the record of where it comes from.
+
+    The label kind is the ratings table's: what was trained on proxy ratings is called that.
+    """
+    spec = FuScoreSpec(
+        name=name,
+        family=backbone.family,
+        preprocessing=backbone.preprocessing,
+        label_kind=table.label_kind,
+        label_description=table.description,
+        base=base,
+        data=data,
+        metrics=metrics,
+        code_revision=code_revision(),
+        created=datetime.now(UTC).date().isoformat(),
+    )
+    return FuScore(backbone.eval(), spec)
+
+
+def code_revision() -> str:
+    """Commit of the checkout that this code runs from, with "+changes" if there are any."""
+
+    def git(*arguments: str) -> str:
+        return subprocess.run(
+            ["git", *arguments],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+
+    try:
+        return git("rev-parse", "HEAD") + ("+changes" if git("status", "--porcelain") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"

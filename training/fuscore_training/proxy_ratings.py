@@ -1,0 +1,324 @@
+"""Proxy ratings: a ratings table made from source pairs, real fusions and controlled damage.
+
+No human rating is reachable from the build machines. What stands in for one is what is *known*
+about an image: how it was made, how strongly it was degraded, and classic measures of a pristine
+fusion against its sources (`sub_scores`). The table's label kind is "proxy", and so is that of
+every model trained on it.
+
+Rows of one scene:
+- every published method's output found beside the pair, and four plain fusions of ours, measured;
+- degraded versions of those (one kind, or two in a third of the cases): the base's scores times
+  the retention of `severity`, hitting the sub-scores as `HITS` says;
+- fusions of degraded sources, rated against those sources, likewise;
+- controls: copies of either source, and the fusion of another scene.
+"""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, fields, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from PIL import Image as PILImage
+
+from fuscore_training.classic_fusions import (
+    CLASSIC_FUSIONS,
+    Image,
+    laplacian_pyramid,
+    luma,
+    recolour,
+    to_bytes,
+)
+from fuscore_training.degradations import Sources, degrade, draw_strength
+from fuscore_training.ratings import RatingsTable, write_ratings
+from fuscore_training.severity import Severity, fit_severity
+from fuscore_training.sub_scores import SourcePair, SubScores
+
+log = logging.getLogger(__name__)
+
+SETS = ("VIFB", "TNO", "RoadScene", "MSRS", "M3FD", "FMB")
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
+
+HITS: dict[str, tuple[float, float, float, float]] = {
+    "noise": (0.5, 0.7, 1.6, 0.5),
+    "stripes": (0.5, 0.6, 1.7, 0.3),
+    "blur": (0.4, 1.2, 0.2, 1.7),
+    "jpeg": (0.3, 0.8, 1.5, 0.8),
+    "contrast": (1.2, 1.0, 0.1, 1.0),
+    "exposure": (0.8, 1.0, 0.5, 0.5),
+    "ghost": (0.8, 0.7, 1.5, 0.9),
+    "halo": (0.3, 0.5, 1.6, 0.1),
+    "thermal_suppression": (1.8, 0.1, 0.3, 0.2),
+    "texture_suppression": (0.1, 1.7, 0.3, 1.2),
+}
+"""Kind -> exponents on the retention for thermal, texture, artifacts, sharpness. The overall rating
+always takes the retention itself; an exponent above 1 says that people would blame this first."""
+
+SOURCE_KINDS = ("noise", "stripes", "blur")
+DESCRIPTION = (
+    "Proxy ratings, not human ones: classic measures of pristine fusions and known strengths of "
+    "controlled degradations, mapped to 1-5; noise, stripes and blur after mean human opinions."
+)
+
+
+@dataclass(frozen=True)
+class ProxyConfig:
+    """How many rows of each kind a scene gets.
+
+    Attributes:
+        degraded: Degraded fused images a scene.
+        source_degraded: Source pairs degraded before fusing, each fused in two ways.
+        foreign: Fusions of other scenes put in this one's place.
+        seed: Seed of every draw; a scene's rows depend on nothing else.
+        workers: Processes.
+    """
+
+    degraded: int = 36
+    source_degraded: int = 2
+    foreign: int = 3
+    seed: int = 0
+    workers: int = 2
+
+
+@dataclass(frozen=True)
+class Scene:
+    """Files of one scene: its name `set/stem`, both sources, and fused images by method."""
+
+    name: str
+    ir: Path
+    vis: Path
+    fused: dict[str, Path]
+
+
+@dataclass(frozen=True)
+class Rated:
+    """A fused image of known quality, before it becomes a row.
+
+    Attributes:
+        pixels: (H, W) or (H, W, 3) uint8.
+        path: Where the file already is; None when it has to be written.
+        overall: Overall rating; follows from `scores` for pristine images only.
+    """
+
+    method: str
+    kind: str
+    pixels: NDArray[np.uint8]
+    scores: SubScores
+    overall: float
+    path: Path | None = None
+
+
+def find_scenes(data: Path) -> list[Scene]:
+    """List the scenes of a folder laid out as `<set>/{ir,vis}/<scene>`, `<set>/fused/<method>/`."""
+    scenes = []
+    for name in SETS:
+        files = {p.stem: p for p in _images(data / name / "vis")}
+        methods = sorted(p for p in (data / name / "fused").glob("*") if p.is_dir())
+        outputs = {m.name: {p.stem: p for p in _images(m)} for m in methods}
+        for ir in _images(data / name / "ir"):
+            fused = {m: found[ir.stem] for m, found in outputs.items() if ir.stem in found}
+            scenes.append(Scene(f"{name}/{ir.stem}", ir, files[ir.stem], fused))
+    if not scenes:
+        raise ValueError(f"Expected source pairs as <set>/ir and <set>/vis in {data}, found none")
+    return scenes
+
+
+def _images(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+
+
+def make_proxy_ratings(data: Path, out: Path, config: ProxyConfig | None = None) -> RatingsTable:
+    """Write the degraded images and the table `ratings.parquet` into `out`.
+
+    Args:
+        data: Folder of real source pairs and fusions, with `human_severity.csv`.
+        out: New images go to `out/images`; files that exist already are only referred to.
+        config: Numbers of rows and seed.
+
+    Returns:
+        The table, label kind "proxy".
+    """
+    config = config or ProxyConfig()
+    scenes = find_scenes(data)
+    severity = fit_severity(data / "human_severity.csv")
+    work = partial(_scene_rows, scenes=scenes, severity=severity, out=out, config=config)
+    with ProcessPoolExecutor(config.workers) as pool:
+        rows = [row for found in pool.map(work, range(len(scenes))) for row in found]
+    log.info("%d proxy ratings of %d scenes", len(rows), len(scenes))
+    table = RatingsTable(pd.DataFrame(rows), "proxy", DESCRIPTION)
+    write_ratings(table, out / "ratings.parquet")
+    return table
+
+
+def _scene_rows(
+    index: int, *, scenes: list[Scene], severity: Severity, out: Path, config: ProxyConfig
+) -> list[dict[str, object]]:
+    scene = scenes[index]
+    rng = np.random.default_rng([config.seed, zlib.crc32(scene.name.encode())])
+    ir, vis = read_image(scene.ir), read_image(scene.vis)
+    pair = SourcePair(luma(ir), luma(vis))
+    pristine = _pristine(scene, pair, vis, rng)
+    folder = out / "images" / scene.name
+    folder.mkdir(parents=True, exist_ok=True)
+    sources = Sources(pair.ir, pair.vis)
+    rated = [
+        *pristine,
+        *_degraded(pristine, sources, severity, rng, config.degraded),
+        *_copies(scene, ir, vis, pair),
+        *_foreign(scene, scenes, pair, rng, config.foreign),
+    ]
+    rows = [_row(item, scene.name, scene.name, scene.ir, scene.vis, folder) for item in rated]
+    for number in range(config.source_degraded):
+        rows += _degraded_sources(number, scene.name, vis, pair, pristine, severity, rng, folder)
+    return rows
+
+
+def read_image(path: Path) -> Image:
+    """(H, W, 3) float64 in [0, 1]; grey files stay (H, W)."""
+    with PILImage.open(path) as file:
+        grey = file.mode in ("L", "1", "LA")
+        return np.asarray(file.convert("L" if grey else "RGB"), dtype=np.float64) / 255.0
+
+
+def _pristine(scene: Scene, pair: SourcePair, vis: Image, rng: np.random.Generator) -> list[Rated]:
+    found = []
+    for method, path in scene.fused.items():
+        image = read_image(path)
+        scores = pair.rate(luma(image))
+        found.append(Rated(method, "method", to_bytes(image), scores, scores.overall, path))
+    for name, fuse in CLASSIC_FUSIONS.items():
+        image = fuse(pair.ir, pair.vis)
+        scores = pair.rate(image)
+        # Published outputs come grey as often as in colour; ours should not be told by it.
+        shown = recolour(image, vis) if vis.ndim == 3 and rng.random() < 0.5 else image
+        found.append(Rated(f"plain_{name}", "plain", to_bytes(shown), scores, scores.overall))
+    return found
+
+
+def _hit(scores: SubScores, kind: str, kept: float) -> SubScores:
+    names = [field.name for field in fields(SubScores)]
+    return SubScores(
+        *(
+            1 + (getattr(scores, name) - 1) * kept**power
+            for name, power in zip(names, HITS[kind], strict=True)
+        )
+    )
+
+
+def _degraded(
+    pristine: list[Rated],
+    sources: Sources,
+    severity: Severity,
+    rng: np.random.Generator,
+    count: int,
+) -> Iterator[Rated]:
+    for number in range(count):
+        base = pristine[rng.integers(len(pristine))]
+        kinds = rng.choice(list(HITS), size=2 if rng.random() < 1 / 3 else 1, replace=False)
+        pixels, scores, overall, names = base.pixels, base.scores, base.overall, []
+        for kind in map(str, kinds):
+            strength = draw_strength(kind, rng)
+            kept = severity.retention(kind, strength)
+            pixels = degrade(pixels / 255.0, kind, strength, sources, rng)
+            scores, overall = _hit(scores, kind, kept), 1 + (overall - 1) * kept
+            names.append(f"{kind}={strength:.3g}")
+        method = f"{base.method}+{'+'.join(names)}#{number}"
+        yield Rated(method, "degraded", pixels, scores, overall)
+
+
+def _copies(scene: Scene, ir: Image, vis: Image, pair: SourcePair) -> Iterator[Rated]:
+    """A copy of one source keeps nothing of the other: that sub-score is 1 by construction."""
+    for name, image, path, lost in (
+        ("ir", ir, scene.ir, "texture_preservation"),
+        ("vis", vis, scene.vis, "thermal_retention"),
+    ):
+        scores = replace(pair.rate(luma(image)), **{lost: 1.0})
+        yield Rated(f"copy_of_{name}", "control", to_bytes(image), scores, scores.overall, path)
+
+
+def _foreign(
+    scene: Scene, scenes: list[Scene], pair: SourcePair, rng: np.random.Generator, count: int
+) -> Iterator[Rated]:
+    """Another scene's fusion may be sharp and clean, but shows nothing of these sources."""
+    height, width = pair.ir.shape
+    others = [s for s in scenes if s.name != scene.name]
+    for number in range(count):
+        other = others[rng.integers(len(others))]
+        if other.fused and rng.random() < 0.5:
+            image = read_image(list(other.fused.values())[rng.integers(len(other.fused))])
+        else:
+            vis = read_image(other.vis)
+            image = laplacian_pyramid(luma(read_image(other.ir)), luma(vis))
+            image = recolour(image, vis) if vis.ndim == 3 else image
+        bicubic = PILImage.Resampling.BICUBIC
+        resized = PILImage.fromarray(to_bytes(image)).resize((width, height), bicubic)
+        scores = SubScores(1.0, 1.0, 3.0, 3.0)
+        yield Rated(f"foreign_{number}", "control", np.asarray(resized), scores, 1.1)
+
+
+def _degraded_sources(
+    number: int,
+    scene: str,
+    vis: Image,
+    pair: SourcePair,
+    pristine: list[Rated],
+    severity: Severity,
+    rng: np.random.Generator,
+    folder: Path,
+) -> list[dict[str, object]]:
+    """Both sources degraded alike before fusing, as in the human study; rated against those."""
+    kind = str(rng.choice(SOURCE_KINDS))
+    strength = draw_strength(kind, rng)
+    clean = Sources(pair.ir, pair.vis)
+    paths = {}
+    degraded: dict[str, NDArray[np.uint8]] = {}
+    for name, image in (("ir", pair.ir), ("vis", vis)):
+        degraded[name] = degrade(image, kind, strength, clean, rng)
+        paths[name] = folder / f"source_{number}_{name}.png"
+        _write(degraded[name], paths[name])
+    rows = []
+    clean_fusions = {item.method: item for item in pristine}
+    for fusion in ("average", "laplacian_pyramid"):
+        fuse, base = CLASSIC_FUSIONS[fusion], clean_fusions[f"plain_{fusion}"]
+        gain = 1 / np.sqrt(2) if fusion == "average" and kind != "blur" else 1.0
+        kept = severity.retention(kind, strength * gain)
+        shown = to_bytes(fuse(degraded["ir"] / 255.0, luma(degraded["vis"] / 255.0)))
+        overall = 1 + (base.overall - 1) * kept
+        method = f"plain_{fusion} of sources+{kind}={strength:.3g}#{number}"
+        scores = _hit(base.scores, kind, kept)
+        item = Rated(method, "degraded_sources", shown, scores, overall)
+        rows.append(_row(item, scene, f"{scene}#{number}", paths["ir"], paths["vis"], folder))
+    return rows
+
+
+def _row(
+    item: Rated, scene: str, source_pair: str, ir: Path, vis: Path, folder: Path
+) -> dict[str, object]:
+    path = item.path
+    if path is None:
+        name = f"{zlib.crc32(item.method.encode()):08x}.png"
+        path = folder / name
+        _write(item.pixels, path)
+    scores = {field.name: getattr(item.scores, field.name) for field in fields(SubScores)}
+    return {
+        "scene": scene,
+        "method": item.method,
+        "ir": str(ir.resolve()),
+        "vis": str(vis.resolve()),
+        "fused": str(path.resolve()),
+        "overall": item.overall,
+        **scores,
+        "source_pair": source_pair,
+        "kind": item.kind,
+    }
+
+
+def _write(pixels: NDArray[np.uint8], path: Path) -> None:
+    PILImage.fromarray(pixels).save(path, compress_level=1)

@@ -1,0 +1,89 @@
+"""A recipe file -> checked options of every step of a training run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, TypeVar, get_type_hints
+
+import yaml
+
+from fuscore_training.datasets import BatchOptions, LabelOptions
+from fuscore_training.proxy_ratings import ProxyConfig
+from fuscore_training.trainer import FitOptions
+
+Options = TypeVar("Options")
+
+
+class RecipeError(ValueError):
+    """A recipe that cannot be read; the message names the file and the key."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """All options of a run; every one has a default but the name.
+
+    Attributes:
+        name: Name of the weights.
+        seed: Seed of the split and of the weights' start.
+        llama: Over the language part's default shape.
+        preprocessing: Over the pixel path's defaults.
+        proxy: How many proxy ratings of each kind a scene gets.
+        labels: How ratings become soft labels.
+        batches: What a batch holds.
+        fit: Schedule and loss weights.
+    """
+
+    name: str
+    seed: int = 0
+    llama: dict[str, Any] = field(default_factory=dict)
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    proxy: ProxyConfig = field(default_factory=ProxyConfig)
+    labels: LabelOptions = field(default_factory=LabelOptions)
+    batches: BatchOptions = field(default_factory=BatchOptions)
+    fit: FitOptions = field(default_factory=FitOptions)
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a YAML recipe.
+
+    Raises:
+        RecipeError: No such file, not YAML, an unknown key, or a value of the wrong type.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise RecipeError(f"No recipe {str(path)!r}: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
+    return _build(Recipe, content, str(path))
+
+
+def _build(kind: type[Options], content: Any, where: str) -> Options:
+    """Fill a dataclass from a mapping, nested dataclasses from nested mappings."""
+    if not isinstance(content, Mapping):
+        raise RecipeError(f"{where}: expected keys and values, got {type(content).__name__}")
+    known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+    if unknown := sorted(map(str, set(content) - known)):
+        names = ", ".join(sorted(known))
+        raise RecipeError(f"{where}: unknown key {unknown[0]!r}; known are {names}")
+    hints = get_type_hints(kind)
+    values = {
+        key: _build(hints[key], value, f"{where}: {key}")
+        if is_dataclass(hints[key])
+        else _value(hints[key], value, f"{where}: {key}")
+        for key, value in content.items()
+    }
+    try:
+        return kind(**values)
+    except (TypeError, ValueError) as error:
+        raise RecipeError(f"{where}: {error}") from error
+
+
+def _value(hint: Any, value: Any, where: str) -> Any:
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if hint in (int, float, str) and (not isinstance(value, hint) or isinstance(value, bool)):
+        raise RecipeError(f"{where}: expected {hint.__name__}, got {value!r}")
+    return value
