@@ -147,8 +147,10 @@ class FuScore(nn.Module):
         Raises:
             InputError: A shape or dtype is wrong, or the three differ in shape.
         """
-        for images, argument in ((ir, "ir"), (vis, "vis"), (fused, "fused")):
+        triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
+        for images, argument in triple:
             check_batch(images, argument)
+        for images, argument in triple:
             if images.shape != fused.shape:
                 raise InputError(
                     f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "

@@ -52,7 +52,7 @@ class ConvReLU6(nn.Module):
         if self.padding is not None:
             images = F.pad(images, self.padding)
         images = self.conv(images)
-        return images if self.linear else F.relu6(images)
+        return images if self.linear else F.relu6(images, inplace=True)
 
 
 class InvertedResidual(nn.Module):

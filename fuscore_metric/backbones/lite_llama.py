@@ -24,7 +24,7 @@ from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLit
 from fuscore_metric.backbones.local_statistics import LocalStatistics
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
-from fuscore_metric.prompts import IMAGE_ORDER, Prompt, build_prompt
+from fuscore_metric.prompts import ASPECTS, IMAGE_ORDER, build_prompt
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "min_pixels": 128 * 128,
@@ -110,6 +110,9 @@ class LiteLlama(Backbone):
         words: The tokenizer.
         llama: Options of `LlamaConfig`, over `LLAMA`.
         preprocessing: Over `DEFAULT_PREPROCESSING`.
+
+    Raises:
+        ValueError: The tokenizer splits a level word.
     """
 
     family: ClassVar[str] = "lite_llama"
@@ -138,6 +141,9 @@ class LiteLlama(Backbone):
         )
         self.cell_embedding = nn.Embedding(self.preprocessing["grid"] ** 2, hidden)
         self.llama = LlamaForCausalLM(config)
+        self._level_ids = {
+            aspect: level_token_ids(words, build_prompt(aspect).answer_prefix) for aspect in ASPECTS
+        }
 
     def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:
         """Cell statistics of the three images and of fused against each source.
@@ -195,7 +201,9 @@ class LiteLlama(Backbone):
         embeddings = torch.cat(pieces, dim=1)  # (N, L, hidden)
         read = self.llama.model(inputs_embeds=embeddings, use_cache=False)
         last = read.last_hidden_state[:, -1]  # (N, hidden)
-        return F.linear(last, self.llama.lm_head.weight[list(self._level_ids(prompt))])
+        rows = self.llama.lm_head.weight[list(self._level_ids[aspect])]
+        wide = torch.promote_types(last.dtype, torch.float32)  # half precision ends here
+        return F.linear(last.to(wide), rows.to(wide))
 
     def _image_tokens(self, encoded: Encoded) -> dict[str, Tensor]:
         places = self.cell_embedding(encoded["cells"])  # (N, cells, hidden)
@@ -211,9 +219,6 @@ class LiteLlama(Backbone):
         ids = torch.tensor(self.words.encode(text), device=like.device)
         embedded: Tensor = self.llama.model.embed_tokens(ids)
         return embedded.expand(len(like), -1, -1)  # (N, words, hidden)
-
-    def _level_ids(self, prompt: Prompt) -> tuple[int, ...]:
-        return level_token_ids(self.words, prompt.answer_prefix)
 
     def save(self, directory: Path) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors`."""

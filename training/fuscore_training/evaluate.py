@@ -171,10 +171,10 @@ def _statistic(measure: _Measure, draws: Array, confidence: float) -> Statistic:
     """Take the value, and the interval over `draws` (n_boot, S), copies of each scene."""
     n_boot, n_scenes = draws.shape
     value, low, high, reason = measure.value_for(np.ones(n_scenes)), math.nan, math.nan, ""
-    values = [drawn for drawn in map(measure.value_for, draws) if not math.isnan(drawn)]
     if math.isnan(value):
-        reason = measure.undefined
-    elif n_scenes == 1 or 2 * len(values) < max(n_boot, 1):
+        return Statistic(value, low, high, measure.total, measure.unit, measure.undefined)
+    values = [drawn for drawn in map(measure.value_for, draws) if not math.isnan(drawn)]
+    if n_scenes == 1 or 2 * len(values) < max(n_boot, 1):
         reason = f"no interval: {n_scenes} scenes, defined in {len(values)}/{n_boot} resamples"
     else:
         low, high = np.quantile(values, [(1 - confidence) / 2, (1 + confidence) / 2]).tolist()
@@ -294,4 +294,4 @@ def _kendall(x: Array, y: Array, copies: Array) -> float:
     if _flaw(x[copies > 0], y[copies > 0]):
         return math.nan
     rows = np.repeat(np.arange(len(x)), copies.astype(int))
-    return float(stats.kendalltau(x[rows], y[rows]).statistic)
+    return float(stats.kendalltau(x[rows], y[rows], method="asymptotic").statistic)

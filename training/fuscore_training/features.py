@@ -9,8 +9,6 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -65,7 +63,7 @@ class FeatureCache:
 
 
 def build_features(
-    table: RatingsTable, backbone: LiteLlama, folder: Path, *, key: str, workers: int = 2
+    table: RatingsTable, backbone: LiteLlama, folder: Path, *, key: str
 ) -> FeatureCache:
     """Encode every triple of a table, or open what an earlier run with the same key encoded.
 
@@ -74,7 +72,6 @@ def build_features(
         backbone: A `LiteLlama`; its vision part only is used.
         folder: Where the cache is.
         key: Says what the features depend on; a cache of another key is made anew.
-        workers: Processes, one thread each.
     """
     done = folder / DONE_FILE
     if done.exists() and json.loads(done.read_text()) == {"key": key, "rows": len(table)}:
@@ -92,38 +89,22 @@ def build_features(
         np.lib.format.open_memmap(
             folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(length, *shape)
         ).flush()
-    # A stripe of source pairs a task: the backbone travels to a process with each.
-    stripes = [range(start, min(start + 20, len(groups))) for start in range(0, len(groups), 20)]
-    files = frame[["ir", "vis", "fused"]]
-    work = partial(_encode_pairs, groups=groups, files=files, folder=folder, backbone=backbone)
-    with ProcessPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
-        for stripe, _ in zip(stripes, pool.map(work, stripes), strict=True):
-            log.info("encoded %d of %d source pairs", stripe.stop, len(groups))
-    done.write_text(json.dumps({"key": key, "rows": len(table)}))
-    return FeatureCache(folder)
-
-
-def _encode_pairs(
-    pairs: range,
-    *,
-    groups: list[list[int]],
-    files: pd.DataFrame,
-    folder: Path,
-    backbone: LiteLlama,
-) -> None:
     names = (*SOURCE_FEATURES, *FUSED_FEATURES)
     arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
-    for pair in pairs:
-        rows = groups[pair]
-        encoded = _encode_pair(files.iloc[rows], backbone)
+    # One process with all threads: PyTorch takes its slow convolutions where it has one thread.
+    for pair, rows in enumerate(groups):
+        encoded = _encode_pair(frame.iloc[rows], backbone)
         for name, array in arrays.items():
             values = encoded[name].half().numpy()
-            if name in SOURCE_FEATURES:
-                array[pair] = values[0]
-            else:
-                array[rows] = values
+            array[pair if name in SOURCE_FEATURES else rows] = (
+                values[0] if name in SOURCE_FEATURES else values
+            )
+        if pair % 30 == 0:
+            log.info("encoded %d of %d source pairs", pair + 1, len(groups))
     for array in arrays.values():
         array.flush()
+    done.write_text(json.dumps({"key": key, "rows": len(table)}))
+    return FeatureCache(folder)
 
 
 def _encode_pair(files: pd.DataFrame, backbone: LiteLlama) -> Encoded:

@@ -56,6 +56,8 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
     backbone.standardise(cache.encoded(some))
     loader = make_loader(parts["train"], rows["train"], cache, recipe.labels, recipe.batches)
     fit(backbone, loader, parts["val"], rows["val"], cache, work / "fit", recipe.fit)
+    # The checkpoint is stored in float16 to stay small; what is measured is what is stored.
+    backbone.half().float()
     held_out = sorted(parts["test"].frame["scene"].unique())
     fuscore = make_fuscore(
         backbone,
@@ -69,6 +71,7 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
     scenes = [scene for scene in find_scenes(data) if scene.name in held_out]
     metrics["acceptance"] = asdict(check_acceptance(fuscore, scenes))
     fuscore.spec.metrics.update(metrics, held_out_scenes=held_out)
+    backbone.half()
     fuscore.save_pretrained(out)
     return metrics
 
@@ -88,7 +91,7 @@ def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
     key = f"{backbone.preprocessing} {files.sum()} {recipe.proxy}"
-    return build_features(table, backbone, work / "features", key=key, workers=recipe.proxy.workers)
+    return build_features(table, backbone, work / "features", key=key)
 
 
 def _test_metrics(

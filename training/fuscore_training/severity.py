@@ -84,9 +84,7 @@ def fit_severity(human_severity_csv: Path) -> Severity:
     return Severity(human)
 
 
-def _fit_curve(
-    strength: NDArray[np.floating], kept: NDArray[np.floating]
-) -> tuple[float, float]:
+def _fit_curve(strength: NDArray[np.floating], kept: NDArray[np.floating]) -> tuple[float, float]:
     fitted, _ = curve_fit(
         lambda x, scale, power: np.exp(-((x / scale) ** power)),
         strength,

@@ -112,7 +112,9 @@ class FuScoreTrainer(Trainer):
         model: LevelReader,
         args: TrainingArguments,
     ) -> None:
-        super().__init__(model=model, args=args, train_dataset=loader.dataset)
+        # The Trainer wants an evaluation set; what is evaluated is up to `validate`.
+        rows = loader.dataset
+        super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=rows)
         self.reader = model
         self.add_callback(_EpochOfSampler(loader))
         self.loader, self.validate, self.weights = loader, validate, weights

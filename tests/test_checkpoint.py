@@ -1,0 +1,87 @@
+"""fuscore.json and where weights come from."""
+
+import json
+
+import pytest
+import torch
+
+from fuscore_metric import CheckpointError, FuScore, FuScoreSpec
+from fuscore_metric.checkpoint import SPEC_FILE, locate, read_spec
+from tests.tiny_model import tiny_fuscore
+
+SPEC = FuScoreSpec("a name", "lite_llama", {"grid": 5}, "proxy", "how")
+
+
+def test_written_and_read_is_the_same(tmp_path):
+    SPEC.save(tmp_path)
+    assert read_spec(tmp_path) == SPEC
+
+
+def test_proxy_labels_are_never_called_human():
+    assert "PROXY" in SPEC.label_statement()
+    assert "not human" in SPEC.label_statement()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"format_version": 2}, "format version 1"),
+        ({"surprise": 1}, "Unknown keys .* surprise"),
+        ({"name": None, "family": None}, None),
+        ({"label_kind": "people"}, "`label_kind`"),
+        ({"prompt_version": 0}, "`prompt_version`"),
+        ({"level_words": ["a", "b", "c", "d", "e"]}, "`level_words`"),
+    ],
+)
+def test_a_spec_that_means_other_scores_is_refused(tmp_path, change, message):
+    SPEC.save(tmp_path)
+    content = json.loads((tmp_path / SPEC_FILE).read_text())
+    if message is None:
+        del content["name"]
+        message = "Missing keys .* name"
+    else:
+        content |= change
+    (tmp_path / SPEC_FILE).write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match=message) as caught:
+        read_spec(tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["", "not json", "[]"])
+def test_a_broken_spec_is_refused(tmp_path, content):
+    (tmp_path / SPEC_FILE).write_text(content)
+    with pytest.raises(CheckpointError):
+        read_spec(tmp_path)
+
+
+def test_a_folder_without_spec_is_refused(tmp_path):
+    with pytest.raises(CheckpointError, match=SPEC_FILE):
+        FuScore.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["no_such_thing", "./a/b", "/no/such/folder", "a/b/c"])
+def test_a_name_that_is_nothing_is_refused(name):
+    with pytest.raises(CheckpointError, match="hub id"):
+        locate(name)
+
+
+def test_a_hub_id_that_is_not_cached_fails_in_one_line(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(CheckpointError, match="'nobody/nothing'") as caught:
+        locate("nobody/nothing", local_files_only=True)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_is_not_a_checkpoint(tmp_path):
+    (tmp_path / "weights.bin").write_bytes(b"")
+    with pytest.raises(CheckpointError, match="directory"):
+        locate(str(tmp_path / "weights.bin"))
+
+
+def test_dtypes(tmp_path):
+    tiny_fuscore(tmp_path).save_pretrained(tmp_path / "saved")
+    assert FuScore.from_pretrained(tmp_path / "saved").dtype == torch.float32
+    half = FuScore.from_pretrained(tmp_path / "saved", dtype="bfloat16")
+    assert half.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="`dtype`"):
+        FuScore.from_pretrained(tmp_path / "saved", dtype="int8")

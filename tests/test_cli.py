@@ -1,0 +1,127 @@
+"""`fuscore score` and `fuscore info` as a user runs them: in a process of their own."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.tiny_model import tiny_fuscore
+
+EXAMPLE = Path(__file__).parents[1] / "fuscore_metric" / "assets" / "example"
+
+
+def fuscore(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "fuscore_metric.cli", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"},
+    )
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("cli")
+    tiny_fuscore(folder).save_pretrained(folder / "weights")
+    rng = np.random.default_rng(0)
+    found = {"weights": folder / "weights"}
+    for name in ("ir", "vis", "fused", "other"):
+        found[name] = folder / f"{name}.png"
+        Image.fromarray(rng.integers(0, 256, (64, 80, 3), dtype=np.uint8)).save(found[name])
+    found["small"] = folder / "small.png"
+    Image.new("RGB", (40, 40)).save(found["small"])
+    found["text"] = folder / "text.png"
+    found["text"].write_text("not an image")
+    return found
+
+
+def arguments(files: dict[str, Path], **changed: object) -> list[object]:
+    chosen = {"ir": files["ir"], "vis": files["vis"], "fused": files["fused"]} | changed
+    options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
+    return ["score", *options, "--weights", files["weights"]]
+
+
+def test_score_prints_all_and_says_what_spoke(files):
+    done = fuscore(*arguments(files), "--fused", files["other"])
+    assert done.returncode == 0, done.stderr
+    for word in ("score", "std", "bad", "poor", "fair", "good", "excellent", "other.png", "tiny"):
+        assert word in done.stdout
+    assert "no ratings" in done.stdout
+
+
+def test_score_as_json_agrees_with_python(files):
+    from fuscore_metric import FuScore, predict
+
+    done = fuscore(*arguments(files), "--json", "--aspect", "sharpness")
+    report = json.loads(done.stdout)
+    model = FuScore.from_pretrained(files["weights"])
+    output = predict(
+        files["ir"], files["vis"], files["fused"], model=model, aspect="sharpness"
+    )
+    (result,) = report["results"]
+    assert result["score"] == pytest.approx(output.score.item(), abs=1e-5)
+    assert result["std"] == pytest.approx(output.std.item(), abs=1e-5)
+    assert sum(result["probabilities"].values()) == pytest.approx(1, abs=1e-5)
+    assert report["label_kind"] == "none"
+    assert report["aspect"] == "sharpness"
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"ir": "missing.png"}, ["`ir`", "missing.png"]),
+        ({"vis": "text"}, ["`vis`", "text.png"]),
+        ({"fused": "small"}, ["`fused", "40x40", "64x80"]),
+        ({"fused": "weights"}, ["`fused", "director"]),
+        ({"aspect": "beauty"}, ["--aspect", "overall"]),
+        ({"weights": "nothing_here"}, ["nothing_here"]),
+    ],
+)
+def test_bad_input_is_one_clear_line_and_exit_status_2(files, changed, words):
+    changed = {name: files.get(value, value) for name, value in changed.items()}
+    done = fuscore(*arguments(files, **changed))
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    for word in words:
+        assert word in done.stderr
+    if "aspect" not in changed:
+        assert len(done.stderr.strip().splitlines()) == 1
+
+
+def test_a_missing_option_is_a_usage_error(files):
+    done = fuscore("score", "--ir", files["ir"])
+    assert done.returncode == 2
+    assert "--vis" in done.stderr
+
+
+def test_info_says_what_the_labels_were(files):
+    done = fuscore("info", "--weights", files["weights"], "--json")
+    facts = json.loads(done.stdout)
+    assert facts["label_kind"] == "none"
+    assert facts["versions"]["torch"]
+    assert "none" in fuscore("info", "--weights", files["weights"]).stdout
+
+
+def test_version():
+    import fuscore_metric
+
+    assert fuscore_metric.__version__ in fuscore("--version").stdout
+
+
+@pytest.mark.slow
+def test_the_shipped_example_is_ordered_by_the_embedded_weights():
+    names = ("good", "average", "noisy", "blurred")
+    fused = [part for name in names for part in ("--fused", EXAMPLE / f"fused_{name}.png")]
+    sources = ["--ir", EXAMPLE / "ir.png", "--vis", EXAMPLE / "vis.png"]
+    done = fuscore("score", *sources, *fused, "--json")
+    report = json.loads(done.stdout)
+    good, average, noisy, blurred = (result["score"] for result in report["results"])
+    assert report["label_kind"] == "proxy"
+    assert good > average > max(noisy, blurred) - 0.5
+    assert good > max(noisy, blurred) + 0.5

@@ -1,0 +1,408 @@
+"""Ratings tables: round trips, every kind of bad input, and splits that cannot leak."""
+
+import json
+import string
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pandas as pd
+import pytest
+from fuscore_training.ratings import (
+    REQUIRED_COLUMNS,
+    SCORE_COLUMNS,
+    SCORE_MAX,
+    SCORE_MIN,
+    RatingsError,
+    RatingsFileNotFoundError,
+    RatingsTable,
+    read_ratings,
+    split_by_scene,
+    write_ratings,
+)
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from fuscore_metric.levels import SCORE_RANGE
+from fuscore_metric.prompts import ASPECTS, IMAGE_ORDER
+
+DETERMINISTIC = settings(derandomize=True, deadline=None)
+SUFFIXES = (".csv", ".parquet")
+# Short of control characters, which a CSV file cannot hold, and of "/" that a path would resolve.
+NAMES = st.text(string.ascii_letters + string.digits + " ,'\"é-_", min_size=1, max_size=6).filter(
+    lambda name: name.strip() == name
+)
+
+
+def row(scene, method, **changes):
+    paths = {"ir": f"ir/{scene}.png", "vis": f"vis/{scene}.png", "fused": f"{method}/{scene}.png"}
+    return {
+        "scene": scene,
+        "method": method,
+        **paths,
+        **dict.fromkeys(SCORE_COLUMNS, 3.5),
+    } | changes
+
+
+def table_of(rows):
+    return RatingsTable(pd.DataFrame(rows), "human", "tests")
+
+
+def grid(scenes, methods=("a", "b")):
+    return [row(scene, method) for scene in scenes for method in methods]
+
+
+def make_images(folder, rows):
+    """Write a PNG for each path named, no two alike."""
+    paths = sorted({one[column] for one in rows for column in IMAGE_ORDER})
+    for value, path in enumerate(paths):
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (2, 2), value).save(folder / path)
+
+
+def write_raw(folder, rows, suffix=".csv", columns=None):
+    """Write a table past the checks of `write_ratings`, with a sidecar and its images."""
+    path = folder / f"ratings{suffix}"
+    frame = pd.DataFrame(rows, columns=columns)
+    frame.to_csv(path, index=False) if suffix == ".csv" else frame.to_parquet(path, index=False)
+    sidecar = folder / "ratings.meta.json"
+    sidecar.write_text('{"label_kind": "human", "description": "tests"}')
+    return path
+
+
+def test_schema_agrees_with_the_runtime():
+    assert SCORE_COLUMNS == ASPECTS
+    assert SCORE_RANGE == (SCORE_MIN, SCORE_MAX)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_reads_what_it_wrote(tmp_path, suffix):
+    rows = [one | {"sigma": 0.25, "kind": "NA", "overall": 1.1} for one in grid(["001", "NA"])]
+    make_images(tmp_path, rows)
+    write_ratings(table_of(rows), tmp_path / f"ratings{suffix}")
+    table = read_ratings(tmp_path / f"ratings{suffix}")
+    assert (table.label_kind, table.description, len(table)) == ("human", "tests", 4)
+    assert list(table.frame["scene"]) == ["001", "001", "NA", "NA"]
+    assert list(table.frame["kind"]) == ["NA"] * 4
+    assert list(table.frame["overall"]) == [1.1] * 4
+    assert list(table.frame["sigma"]) == [0.25] * 4
+    assert table.frame["ir"][0] == str(tmp_path / "ir" / "001.png")
+
+
+@settings(DETERMINISTIC, max_examples=15)
+@given(
+    names=st.lists(st.tuples(NAMES, NAMES), unique=True, min_size=1, max_size=5),
+    score=st.floats(SCORE_MIN, SCORE_MAX),
+    suffix=st.sampled_from(SUFFIXES),
+)
+def test_any_names_and_scores_survive(names, score, suffix):
+    rows = [row(scene, method, artifacts=score) for scene, method in names]
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"ratings{suffix}"
+        write_ratings(table_of(rows), path)
+        frame = read_ratings(path, check_files=False).frame
+    assert list(zip(frame["scene"], frame["method"], strict=True)) == names
+    assert (frame["artifacts"] == score).all()
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_images_inside_the_folder_move_with_it(tmp_path, suffix):
+    rows = [one | {"vis": str(tmp_path / "else.png")} for one in grid(["s"])]
+    old, new = tmp_path / "old", tmp_path / "new"
+    make_images(old, rows)
+    write_ratings(table_of(rows), old / f"ratings{suffix}")
+    old.rename(new)
+    frame = read_ratings(new / f"ratings{suffix}").frame
+    assert frame["ir"][0] == str(new / "ir/s.png")
+    assert frame["vis"][0] == str(tmp_path / "else.png")
+
+
+def test_source_pair_is_the_scene_unless_a_column_says_otherwise():
+    assert list(table_of([row("s", "a")]).source_pairs) == ["s"]
+    assert list(table_of([row("s", "a", source_pair="s+blur")]).source_pairs) == ["s+blur"]
+
+
+def test_a_scene_may_hold_several_source_pairs(tmp_path):
+    blurred = row("s", "a", source_pair="s+blur", ir="blur/s.png")
+    rows = [row("s", "a", source_pair="s"), blurred]
+    make_images(tmp_path, rows)
+    assert len(read_ratings(write_raw(tmp_path, rows))) == 2
+
+
+def test_blank_lines_are_skipped_but_counted(tmp_path):
+    path = write_raw(tmp_path, grid(["s"]))
+    header, first, second = path.read_text().splitlines()
+    path.write_text("\ufeff" + "\n".join([header, "", first, "", second, "", ""]), encoding="utf-8")
+    assert len(read_ratings(path, check_files=False)) == 2
+    path.write_text(path.read_text(encoding="utf-8").replace(second, second.replace("3.5", "7", 1)))
+    with pytest.raises(RatingsError, match=r"row 5 .*'overall'"):
+        read_ratings(path, check_files=False)
+
+
+# Each: what is done to the second of three rows (row 3 of the sheet), and what the message holds.
+BAD_CELLS = {
+    "above the scale": ({"overall": 5.01}, ["row 3", "'overall'", "[1, 5]", "5.01"]),
+    "below the scale": ({"sharpness": 0}, ["row 3", "'sharpness'", "[1, 5]", "0"]),
+    "infinite": ({"artifacts": np.inf}, ["row 3", "'artifacts'", "inf"]),
+    "empty score": ({"overall": None}, ["row 3", "'overall'"]),
+    "nan": ({"thermal_retention": np.nan}, ["row 3", "'thermal_retention'"]),
+    "negative sigma": ({"sigma": -0.1}, ["row 3", "'sigma'", ">= 0", "-0.1"]),
+    "infinite sigma": ({"sigma": np.inf}, ["row 3", "'sigma'", "inf"]),
+    "empty sigma": ({"sigma": None}, ["row 3", "'sigma'"]),
+    "empty scene": ({"scene": None}, ["row 3", "'scene'", "empty"]),
+    "blank method": ({"method": " "}, ["row 3", "'method'", "empty"]),
+    "empty path": ({"vis": ""}, ["row 3", "'vis'", "empty"]),
+    "repeated row": ({"method": "a"}, ["row 3", "'method'", "'s'", "'a'", "earlier"]),
+    "other ir": ({"ir": "vis/s.png"}, ["row 3", "'ir'", "'s'", "vis/s.png", "ir/s.png"]),
+    "other vis": ({"vis": "ir/s.png"}, ["row 3", "'vis'", "'s'", "ir/s.png", "vis/s.png"]),
+    "two problems": ({"overall": 9, "sharpness": 9}, ["row 3", "'overall'", "and 1 more"]),
+}
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize(("change", "words"), BAD_CELLS.values(), ids=BAD_CELLS)
+def test_bad_cells(tmp_path, change, words, suffix):
+    rows = [one | {"sigma": 0.5} for one in grid(["s"], "abc")]
+    make_images(tmp_path, rows)
+    rows[1] |= change
+    path = write_raw(tmp_path, rows, suffix)
+    with pytest.raises(RatingsError) as caught:
+        read_ratings(path)
+    assert [word for word in [str(path), *words] if word not in str(caught.value)] == []
+    assert ("more" in str(caught.value)) == ("and 1 more" in words)
+
+
+def test_a_bad_table_is_not_written(tmp_path):
+    with pytest.raises(RatingsError, match=r"out\.csv: row 2 .*'overall'"):
+        write_ratings(table_of([row("s", "a", overall=7)]), tmp_path / "out.csv")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("value", ["abc", "3,5", "", "nan", "True"])
+def test_text_for_a_score(tmp_path, value):
+    path = write_raw(tmp_path, [row("s", "a"), row("s", "b", overall=value)])
+    with pytest.raises(ValueError, match=rf"row 3 .*'overall': .*{value or 'an empty cell'}"):
+        read_ratings(path, check_files=False)
+
+
+def test_truth_value_for_a_score_in_parquet(tmp_path):
+    path = write_raw(tmp_path, [row("s", "a", overall=True)], ".parquet")
+    with pytest.raises(RatingsError, match=r"row 2 .*'overall'.*True"):
+        read_ratings(path, check_files=False)
+
+
+@pytest.mark.parametrize("column", IMAGE_ORDER)
+def test_missing_image(tmp_path, column):
+    rows = grid(["s"], "a") + grid(["t"], "a")
+    make_images(tmp_path, rows)
+    (tmp_path / rows[1][column]).unlink()
+    path = write_raw(tmp_path, rows)
+    with pytest.raises(FileNotFoundError, match=rf"row 3 .*'{column}'.*{rows[1][column]}$"):
+        read_ratings(path)
+    assert len(read_ratings(path, check_files=False)) == 2
+
+
+def test_first_problem_goes_by_row_whatever_its_kind(tmp_path):
+    rows = grid(["s"], "abc")
+    rows[2] |= {"scene": ""}
+    rows[1] |= {"overall": 6}
+    with pytest.raises(RatingsError, match=r"row 3 .*'overall'.*and 1 more"):
+        read_ratings(write_raw(tmp_path, rows), check_files=False)
+
+
+@pytest.mark.parametrize("column", REQUIRED_COLUMNS)
+def test_missing_column(tmp_path, column):
+    path = write_raw(tmp_path, [{k: v for k, v in row("s", "a").items() if k != column}])
+    with pytest.raises(RatingsError, match=rf"ratings\.csv: missing column '{column}'$"):
+        read_ratings(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_table_without_rows(tmp_path, suffix):
+    path = write_raw(tmp_path, [], suffix, columns=list(REQUIRED_COLUMNS))
+    with pytest.raises(RatingsError, match=f"ratings{suffix}: the table has no rows"):
+        read_ratings(path)
+
+
+@pytest.mark.parametrize(
+    ("suffix", "content"),
+    [
+        (".csv", b""),
+        (".csv", b"scene,method\n1,2,3\n"),
+        (".csv", b"scene,method\n1,2\n1,2,3\n"),
+        (".csv", b"scene\n\xff\xfe\n"),
+        (".parquet", b"not parquet"),
+    ],
+)
+def test_unreadable_table(tmp_path, suffix, content):
+    path = write_raw(tmp_path, [row("s", "a")], suffix)
+    path.write_bytes(content)
+    with pytest.raises(RatingsError, match=f"ratings{suffix}: "):
+        read_ratings(path)
+
+
+def test_missing_table(tmp_path):
+    with pytest.raises(RatingsFileNotFoundError, match=r"none\.csv"):
+        read_ratings(tmp_path / "none.csv")
+
+
+def test_unsupported_suffix(tmp_path):
+    with pytest.raises(RatingsError, match=r"ratings\.xlsx: .*\.csv or \.parquet"):
+        write_ratings(table_of([row("s", "a")]), tmp_path / "ratings.xlsx")
+    (tmp_path / "ratings.xlsx").touch()
+    with pytest.raises(RatingsError, match=r"ratings\.xlsx: .*\.csv or \.parquet"):
+        read_ratings(tmp_path / "ratings.xlsx")
+
+
+def test_missing_sidecar_says_how_to_write_one(tmp_path):
+    path = write_raw(tmp_path, [row("s", "a")])
+    (tmp_path / "ratings.meta.json").unlink()
+    with pytest.raises(FileNotFoundError) as caught:
+        read_ratings(path)
+    message = str(caught.value)
+    assert str(tmp_path / "ratings.meta.json") in message
+    example = json.loads(message[message.index("{") : message.index("}") + 1])
+    (tmp_path / "ratings.meta.json").write_text(json.dumps(example))
+    assert read_ratings(path, check_files=False).label_kind == "human"
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "not json",
+        "[]",
+        "{}",
+        '{"label_kind": "human"}',
+        '{"description": "x"}',
+        '{"label_kind": "people", "description": "x"}',
+        '{"label_kind": ["human"], "description": "x"}',
+    ],
+)
+def test_bad_sidecar(tmp_path, content):
+    path = write_raw(tmp_path, [row("s", "a")])
+    (tmp_path / "ratings.meta.json").write_text(content)
+    with pytest.raises(RatingsError, match=r"ratings\.meta\.json: .*label_kind"):
+        read_ratings(path, check_files=False)
+
+
+def test_bad_label_kind():
+    with pytest.raises(ValueError, match=r"Expected label_kind in .*got 'people'"):
+        RatingsTable(pd.DataFrame(), "people")
+
+
+def scenes_of(splits):
+    return {name: set(table.frame["scene"]) for name, table in splits.items()}
+
+
+@settings(DETERMINISTIC, max_examples=25)
+@given(
+    methods=st.lists(st.integers(1, 4), max_size=10),
+    shared=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11)), max_size=4),
+    seed=st.integers(0, 2**32),
+    data=st.data(),
+)
+def test_split_never_leaks_and_ignores_row_order(methods, shared, seed, data):
+    rows = [row(f"s{s}", f"m{m}") for s, count in enumerate(methods) for m in range(count)]
+    rows += grid(["x", "y"])  # tied to nothing, so that both splits can be filled
+    for one, other in shared:  # scene `one` takes the ir of `other`, or its vis as ir
+        for this in rows:
+            if this["scene"] == f"s{one}":
+                this["ir"] = f"{'ir' if one % 2 else 'vis'}/s{other}.png"
+    fractions = {"train": 0.6, "val": 0.4}
+    splits = split_by_scene(table_of(rows), fractions=fractions, seed=seed)
+    assert sum(map(len, splits.values())) == len(rows)
+    assert len(splits["train"]) > 0
+    assert len(splits["val"]) > 0
+    assert len(splits["test"]) == 0
+    train, val = splits["train"].frame, splits["val"].frame
+    assert not {*train["scene"]} & {*val["scene"]}
+    assert not {*train["ir"], *train["vis"]} & {*val["ir"], *val["vis"]}
+    shuffled = table_of(data.draw(st.permutations(rows)))
+    assert scenes_of(split_by_scene(shuffled, fractions=fractions, seed=seed)) == scenes_of(splits)
+
+
+def test_split_meets_the_fractions_and_follows_the_seed():
+    table = table_of(grid([f"s{n:03}" for n in range(100)]))
+    splits = split_by_scene(table)
+    assert {name: len(part) for name, part in splits.items()} == {
+        "train": 160,
+        "val": 20,
+        "test": 20,
+    }
+    assert splits["train"].label_kind == "human"
+    assert scenes_of(splits) == scenes_of(split_by_scene(table, seed=0))
+    assert scenes_of(splits) != scenes_of(split_by_scene(table, seed=1))
+
+
+def test_byte_identical_sources_stay_together(tmp_path):
+    rows = grid([f"s{n}" for n in range(8)])
+    make_images(tmp_path, rows)
+    (tmp_path / "vis/s7.png").write_bytes((tmp_path / "ir/s0.png").read_bytes())
+    table = read_ratings(write_raw(tmp_path, rows))
+    halves = {"train": 0.5, "test": 0.5}
+    for seed in range(8):  # by chance, all eight would keep the two together once in 256 or so
+        parts = scenes_of(split_by_scene(table, fractions=halves, seed=seed)).values()
+        assert any({"s0", "s7"} <= part for part in parts)
+    lists = {"train": ["s0", "s1", "s2", "s3"], "test": ["s4", "s5", "s6", "s7"]}
+    with pytest.raises(RatingsError, match=r"scene 's7' in 'test', scene 's0' in 'train'"):
+        split_by_scene(table, scenes=lists)
+
+
+def test_one_source_pair_of_two_scenes_stays_together():
+    rows = [row(s, "a", source_pair=p) for s, p in (("s", "p"), ("t", "p"), ("u", "q"))]
+    with pytest.raises(RatingsError, match=r"scene 't' in 'test', scene 's' in 'train'"):
+        split_by_scene(table_of(rows), scenes={"train": ["s", "u"], "test": ["t"]})
+
+
+def test_explicit_lists():
+    table = table_of(grid("stu"))
+    splits = split_by_scene(table, scenes={"train": ["s", "u"], "val": ["t"]})
+    assert scenes_of(splits) == {"train": {"s", "u"}, "val": {"t"}, "test": set()}
+    assert list(splits["train"].frame["method"]) == ["a", "b", "a", "b"]
+    assert list(splits["train"].frame.columns) == list(table.frame.columns)
+
+
+def test_split_column_is_obeyed():
+    rows = [row(s, m, split=n) for s, n in (("s", "train"), ("t", "test")) for m in "ab"]
+    assert scenes_of(split_by_scene(table_of(rows))) == {
+        "train": {"s"},
+        "val": set(),
+        "test": {"t"},
+    }
+
+
+def test_split_column_that_leaks_is_refused():
+    rows = [row("s", "a", split="train"), row("s", "b", split="val"), row("t", "a", split="test")]
+    for options in ({}, {"fractions": {"train": 1.0}}):
+        with pytest.raises(RatingsError, match=r"scene 's' in 'train', scene 's' in 'val'$"):
+            split_by_scene(table_of(rows), **options)
+
+
+TRAIN = {"split": "train"}
+
+
+@pytest.mark.parametrize(
+    ("change", "options", "words"),
+    [
+        ({"split": "training"}, {}, "train, val, test.*'training'"),
+        ({"split": None}, {}, "train, val, test"),
+        (TRAIN, {"fractions": {"train": 1.0}}, "only one of"),
+        (TRAIN, {"scenes": {"train": "stu"}}, "only one of"),
+        ({}, {"fractions": {"train": 1.0}, "scenes": {"train": "stu"}}, "only one of"),
+        ({}, {"fractions": {"train": 0.5, "val": 0.4}}, "sum 1"),
+        ({}, {"fractions": {"train": 1.5, "val": -0.5}}, ">= 0"),
+        ({}, {"fractions": {"train": float("nan")}}, "sum 1"),
+        ({}, {"fractions": {"train": 0.5, "dev": 0.5}}, "train.*'dev'"),
+        ({}, {"fractions": {}}, "sum 1"),
+        ({}, {"scenes": {"train": ["s", "t"]}}, "listed once.*'u'"),
+        ({}, {"scenes": {"train": ["s", "t", "u", "v"]}}, "listed once.*'v'"),
+        ({}, {"scenes": {"train": ["s", "t"], "val": ["t", "u"]}}, "listed once.*'t'"),
+        ({}, {"scenes": {"train": ["s"], "dev": ["t", "u"]}}, "train, val, test.*'dev'"),
+        ({"ir": "same.png"}, {}, "unrelated scenes.*got 1 in all"),
+    ],
+)
+def test_bad_split_arguments(change, options, words):
+    rows = [one | change for one in grid("stu")]
+    with pytest.raises(ValueError, match=words):
+        split_by_scene(table_of(rows), **options)

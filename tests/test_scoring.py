@@ -1,0 +1,187 @@
+"""The friendly doors and FuScore itself: every form of input, batches, gradients, frozen weights."""
+
+import copy
+import pickle
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+import fuscore_metric
+from fuscore_metric import FuScore, InputError, predict, score
+from fuscore_metric.prompts import ASPECTS
+from tests.tiny_model import tiny_fuscore
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory) -> FuScore:
+    return tiny_fuscore(tmp_path_factory.mktemp("words"))
+
+
+def pictures(count: int = 3, height: int = 64, width: int = 80, seed: int = 0) -> np.ndarray:
+    """(count, height, width, 3) uint8."""
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (count, height, width, 3), dtype=np.uint8)
+
+
+def as_tensor(images: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(images).movedim(-1, -3).float() / 255
+
+
+def test_every_door_gives_one_score(model, tmp_path):
+    arrays = list(pictures())
+    paths = []
+    for name, array in zip(("ir", "vis", "fused"), arrays, strict=True):
+        paths.append(tmp_path / f"{name}.png")
+        Image.fromarray(array).save(paths[-1])
+    doors = {
+        "path": paths,
+        "string": [str(path) for path in paths],
+        "pil": [Image.fromarray(array) for array in arrays],
+        "numpy uint8": arrays,
+        "numpy float": [array.astype(np.float32) / 255 for array in arrays],
+        "tensor": [as_tensor(array) for array in arrays],
+        "tensor batch": [as_tensor(array)[None] for array in arrays],
+        "tensor uint8": [torch.from_numpy(array).movedim(-1, 0) for array in arrays],
+        "list": [[array] for array in arrays],
+    }
+    scores = {name: score(*images, model=model) for name, images in doors.items()}
+    for name, found in scores.items():
+        assert found.shape == (1,), name
+        assert found.dtype == torch.float32, name
+        assert found.item() == pytest.approx(scores["path"].item(), abs=1e-6), name
+
+
+def test_grey_is_three_equal_channels(model):
+    grey = pictures()[..., 0]
+    coloured = np.repeat(grey[..., None], 3, axis=-1)
+    assert torch.allclose(score(*grey, model=model), score(*coloured, model=model))
+
+
+def test_a_list_a_batch_and_one_by_one_agree(model):
+    ir, vis, fused = (pictures(5, seed=seed) for seed in range(3))
+    batch = score(ir, vis, fused, model=model)
+    assert batch.shape == (5,)
+    assert torch.allclose(score(list(ir), list(vis), list(fused), model=model), batch)
+    for size in (1, 2, 8):
+        assert torch.allclose(
+            score(ir, vis, fused, model=model, batch_size=size), batch, atol=1e-5
+        )
+    alone = [score(*triple, model=model) for triple in zip(ir, vis, fused, strict=True)]
+    assert torch.allclose(torch.cat(alone), batch, atol=1e-5)
+
+
+def test_mixed_sizes_come_back_in_the_order_given(model):
+    sizes = [(64, 80), (96, 64), (64, 80)]
+    triples = [pictures(3, *size, seed=n) for n, size in enumerate(sizes)]
+    ir, vis, fused = ([triple[k] for triple in triples] for k in range(3))
+    mixed = score(ir, vis, fused, model=model)
+    for n, triple in enumerate(triples):
+        assert mixed[n].item() == pytest.approx(score(*triple, model=model).item(), abs=1e-5)
+
+
+def test_predict_says_all(model):
+    output = predict(*pictures(), model=model)
+    assert output.probabilities.shape == output.level_logits.shape == (1, 5)
+    levels = torch.arange(1.0, 6)
+    assert output.score.item() == pytest.approx((output.probabilities[0] @ levels).item(), abs=1e-5)
+    assert output.std.square().item() == pytest.approx(output.variance.item(), abs=1e-6)
+    assert 1 <= output.score.item() <= 5
+
+
+def test_aspects_differ_and_an_unknown_one_is_refused(model):
+    found = {aspect: score(*pictures(), model=model, aspect=aspect).item() for aspect in ASPECTS}
+    assert len(set(found.values())) == len(ASPECTS)
+    with pytest.raises(ValueError, match="`aspect`"):
+        score("no.png", "no.png", "no.png", model=model, aspect="beauty")
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5])
+def test_a_bad_batch_size_is_refused(model, size):
+    with pytest.raises(ValueError, match="`batch_size`"):
+        score(*pictures(), model=model, batch_size=size)
+
+
+def test_gradients_flow_through_the_public_door(model):
+    images = [as_tensor(image).requires_grad_() for image in pictures()]
+    score(*images, model=model).sum().backward()
+    assert all(image.grad.abs().sum() > 0 for image in images)
+    assert not score(*(image.detach() for image in images), model=model).requires_grad
+    with torch.no_grad():
+        assert not score(*images, model=model).requires_grad
+
+
+def test_the_gradient_is_the_slope(model):
+    """A step along the gradient of `fused` changes the score as the gradient says."""
+    ir, vis, fused = (as_tensor(image)[None] * 0.8 + 0.1 for image in pictures())
+    fused.requires_grad_()
+    before = model(ir, vis, fused)
+    (gradient,) = torch.autograd.grad(before.score.sum(), fused)
+    step = 0.05 * gradient / gradient.abs().max()
+    with torch.no_grad():
+        change = model(ir, vis, fused + step).score - model(ir, vis, fused - step).score
+    assert change.item() == pytest.approx(2 * (gradient * step).sum().item(), rel=0.1)
+
+
+def test_the_judge_is_frozen(model):
+    parent = nn.ModuleList([model]).train()
+    assert not any(module.training for module in parent[0].modules())
+    assert not any(parameter.requires_grad for parameter in model.parameters())
+
+
+def test_facts_are_true(model):
+    assert model.higher_is_better
+    assert model.is_differentiable
+    assert model.score_range == (1.0, 5.0)
+
+
+def test_copy_and_pickle(model):
+    known = score(*pictures(), model=model)
+    assert torch.equal(score(*pictures(), model=copy.deepcopy(model)), known)
+    assert torch.equal(score(*pictures(), model=pickle.loads(pickle.dumps(model))), known)
+
+
+def test_saved_and_loaded_scores_the_same(model, tmp_path):
+    model.save_pretrained(tmp_path)
+    loaded = FuScore.from_pretrained(tmp_path)
+    assert torch.equal(score(*pictures(), model=loaded), score(*pictures(), model=model))
+    assert loaded.spec == model.spec
+
+
+@pytest.mark.parametrize(
+    ("shape", "dtype", "message"),
+    [
+        ((3, 64), torch.float32, r"Expected `fused` with shape \(N, 3, H, W\), got \(3, 64\)"),
+        ((1, 1, 64, 64), torch.float32, r"Expected `fused` with shape \(N, 3, H, W\)"),
+        ((1, 3, 8, 64), torch.float32, "`fused`"),
+        ((1, 3, 64, 64), torch.uint8, "`fused`"),
+    ],
+)
+def test_the_exact_door_refuses_wrong_shapes(model, shape, dtype, message):
+    good = torch.rand(1, 3, 64, 64)
+    with pytest.raises(InputError, match=message):
+        model(good, good, torch.zeros(shape, dtype=dtype))
+
+
+def test_the_exact_door_wants_equal_shapes(model):
+    with pytest.raises(InputError, match="Expected `ir` with the shape of `fused`"):
+        model(torch.rand(1, 3, 64, 64), torch.rand(1, 3, 64, 80), torch.rand(1, 3, 64, 80))
+
+
+def test_importing_the_package_loads_no_framework():
+    code = (
+        "import sys, fuscore_metric; "
+        "sys.exit(any(m in sys.modules for m in ('torch', 'transformers', 'numpy', 'PIL')))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_all_public_names_are_there():
+    for name in fuscore_metric.__all__:
+        assert getattr(fuscore_metric, name) is not None
+    with pytest.raises(AttributeError, match="nothing"):
+        _ = fuscore_metric.nothing
