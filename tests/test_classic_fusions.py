@@ -71,7 +71,8 @@ def test_two_scale_keeps_targets_that_averaging_halves(pair):
     ir, vis = pair
     targets = thermal_targets(ir)
     kept = {
-        fuse: thermal_contrast_retention(targets, ir, fuse(ir, vis)) for fuse in (two_scale, average)
+        fuse: thermal_contrast_retention(targets, ir, fuse(ir, vis))
+        for fuse in (two_scale, average)
     }
     assert kept[average] < 0.6
     assert kept[two_scale] > 0.75

@@ -52,7 +52,9 @@ def plain_qabf(ir, vis, fused, *, wrapped, ratio_of_equals_is_1):
         across = convolve2d(image, [[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], "same")
         down = convolve2d(image, [[1, 2, 1], [0, 0, 0], [-1, -2, -1]], "same")
         with np.errstate(divide="ignore", invalid="ignore"):
-            return np.hypot(across, down), np.where(across == 0, np.pi / 2, np.arctan(down / across))
+            return np.hypot(across, down), np.where(
+                across == 0, np.pi / 2, np.arctan(down / across)
+            )
 
     kept = total = 0.0
     fused_strength, fused_orientation = sobel(fused)
@@ -290,9 +292,7 @@ def test_published_qabf_of_vifb(real_data, scene):
         theirs = mean_plain(wrapped=False, ratio_of_equals_is_1=False)
         assert theirs == pytest.approx(table[method], abs=2e-5)
         ours = np.mean([q(*triple) for triple in triples])
-        assert ours == pytest.approx(
-            mean_plain(wrapped=True, ratio_of_equals_is_1=True), abs=2e-4
-        )
+        assert ours == pytest.approx(mean_plain(wrapped=True, ratio_of_equals_is_1=True), abs=2e-4)
 
 
 TNO_SCENES = ("05", "08", "41")
@@ -343,7 +343,7 @@ def test_published_vif_of_tno(tno):
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_published_qabf_of_tno(tno):
-    """Computed in [0, 1], where rounding decides which gradients are equal or 0, at times far off."""
+    """Computed in [0, 1], where rounding decides which gradients are equal, at times far off."""
     error = np.abs(tno.unwrapped_qabf - tno.published_qabf)
     assert error.median() < 5e-4
     assert error.quantile(0.9) < 1e-3

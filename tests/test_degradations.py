@@ -61,7 +61,7 @@ def test_randomness_comes_from_the_generator_only(kind, fused, sources):
 
 
 def test_unknown_kind(sources):
-    with pytest.raises(ValueError, match="noise, stripes, .*got 'rain'"):
+    with pytest.raises(ValueError, match=r"noise, stripes, .*got 'rain'"):
         damaged(sources.vis, "rain", 1.0, sources)
 
 
@@ -89,6 +89,14 @@ def test_noise_is_grey(sources):
     colour = np.full((96, 128, 3), 0.5)
     noise = damaged(colour, "noise", 0.05, sources)
     assert (noise == noise[..., :1]).all()
+
+
+def test_blur_does_not_mix_colours(pair, sources):
+    red = np.zeros((96, 128, 3))
+    red[..., 0] = pair[1]
+    found = damaged(red, "blur", 3.0, sources)
+    assert np.array_equal(found[..., 0], damaged(pair[1], "blur", 3.0, sources))
+    assert not found[..., 1:].any()
 
 
 def test_contrast_shrinks_the_deviation_about_the_mean(pair, sources):

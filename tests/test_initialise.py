@@ -71,7 +71,7 @@ def test_folded_normalisation_computes_the_same_maps(vision, size):
 
 
 def test_every_convolution_got_its_weights(vision):
-    """A layer that was skipped would keep its random start, and differ from one copy to the next."""
+    """A layer that was skipped would keep its random start, another one in each copy."""
     again = pretrained_vision().state_dict()
     assert all(torch.equal(value, again[name]) for name, value in vision.state_dict().items())
 

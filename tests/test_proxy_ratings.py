@@ -108,7 +108,6 @@ def test_source_pairs(frame):
         assert set(rest.source_pair) == {scene}
         assert own.groupby("source_pair")[["ir", "vis"]].nunique().eq(1).all(axis=None)
     assert damaged.groupby("source_pair").size().eq(2).all()
-    assert damaged.ir.ne(damaged.fused).all()
 
 
 def test_degraded_sources_differ_from_the_clean_ones(frame):
@@ -204,5 +203,5 @@ def test_a_missing_source_is_named(make_data, tmp_path, place):
     if place == "ir":  # a visible image without an infrared one is no scene
         assert [scene.name for scene in find_scenes(data)] == ["TNO/01"]
         return
-    with pytest.raises(ValueError, match="00"):
+    with pytest.raises(ValueError, match=r"00\.png"):
         find_scenes(data)

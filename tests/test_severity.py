@@ -53,7 +53,7 @@ def test_anchors_are_met_and_hold_beyond_the_last(kind):
 
 
 def test_unknown_kind_names_what_is_known():
-    with pytest.raises(ValueError, match="noise, .*jpeg, .*got 'rain'"):
+    with pytest.raises(ValueError, match=r"noise, .*jpeg, .*got 'rain'"):
         Severity(HUMAN).retention("rain", 1.0)
 
 

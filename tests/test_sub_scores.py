@@ -94,9 +94,7 @@ def test_all_scores_are_on_the_scale(make, pair, rater):
     assert all(1 <= score <= 5 for score in four.values()), four
 
 
-@pytest.mark.parametrize(
-    ("flat_ir", "flat_vis"), [(True, False), (False, True), (True, True)]
-)
+@pytest.mark.parametrize(("flat_ir", "flat_vis"), [(True, False), (False, True), (True, True)])
 def test_flat_sources_are_rated_without_a_fault(flat_ir, flat_vis, pair):
     """Nothing hot and no edges: every ratio here would be 0 / 0."""
     ir, vis = pair
@@ -143,6 +141,25 @@ def test_damage_lowers_what_it_should(damage, name, pair, rater):
     before, after = rater.rate(fused), rater.rate(damage(fused))
     assert getattr(after, name) < getattr(before, name) - 0.3
     assert after.overall < before.overall
+
+
+def test_invented_gradients_are_artifacts(pair, rater):
+    """Noise over a blurred image: no overshoot, and the difference alone takes 2 at most."""
+    found = rater.rate(noisy(ndimage.gaussian_filter(laplacian_pyramid(*pair), 2), 0.1))
+    assert found.sharpness < 5
+    assert found.artifacts < 2.8
+
+
+def test_overshoot_is_an_artifact(pair):
+    """Contrast raised by 70 %: every edge is kept, but stronger than it ever was."""
+    vis = 0.5 + 0.5 * (pair[1] - 0.5)
+    rater = SourcePair(vis, vis)
+    raised, kept = rater.rate(0.5 + 1.7 * (vis - 0.5)), rater.rate(vis)
+    assert raised.sharpness == 5
+    assert raised.texture_preservation > 4.5
+    assert kept.artifacts > 4.5
+    # Without overshoot, the difference from the sources and Nabf would leave it 1.97.
+    assert raised.artifacts < 1.5
 
 
 def test_ratings_do_not_depend_on_the_order_of_rating(pair, rater):

@@ -123,6 +123,8 @@ def find_scenes(data: Path) -> list[Scene]:
         methods = sorted(p for p in (data / name / "fused").glob("*") if p.is_dir())
         outputs = {m.name: {p.stem: p for p in _images(m)} for m in methods}
         for ir in _images(data / name / "ir"):
+            if ir.stem not in files:
+                raise ValueError(f"Expected a visible image beside {ir}, found none")
             fused = {m: found[ir.stem] for m, found in outputs.items() if ir.stem in found}
             scenes.append(Scene(f"{name}/{ir.stem}", ir, files[ir.stem], fused))
     if not scenes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any, TypeVar, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
 
 import yaml
 
@@ -86,4 +86,6 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         return float(value)
     if hint in (int, float, str) and (not isinstance(value, hint) or isinstance(value, bool)):
         raise RecipeError(f"{where}: expected {hint.__name__}, got {value!r}")
+    if get_origin(hint) is dict and not isinstance(value, dict):
+        raise RecipeError(f"{where}: expected keys and values, got {value!r}")
     return value
