@@ -60,9 +60,7 @@ def test_score_as_json_agrees_with_python(files):
     done = fuscore(*arguments(files), "--json", "--aspect", "sharpness")
     report = json.loads(done.stdout)
     model = FuScore.from_pretrained(files["weights"])
-    output = predict(
-        files["ir"], files["vis"], files["fused"], model=model, aspect="sharpness"
-    )
+    output = predict(files["ir"], files["vis"], files["fused"], model=model, aspect="sharpness")
     (result,) = report["results"]
     assert result["score"] == pytest.approx(output.score.item(), abs=1e-5)
     assert result["std"] == pytest.approx(output.std.item(), abs=1e-5)

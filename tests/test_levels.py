@@ -104,5 +104,5 @@ def test_every_aspect_has_a_prompt_in_image_order():
 
 
 def test_an_unknown_aspect_is_named():
-    with pytest.raises(ValueError, match="Expected `aspect` to be one of overall, .*got 'beauty'"):
+    with pytest.raises(ValueError, match=r"Expected `aspect` to be one of overall, .*got 'beauty'"):
         build_prompt("beauty")

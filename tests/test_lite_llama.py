@@ -107,7 +107,9 @@ def test_every_input_and_aspect_matters(backbone):
     for n in range(3):
         changed = list(images)
         changed[n] = images[n].flip(-1) * 0.5
-        assert not torch.allclose(backbone.level_logits(backbone.encode(*changed), "overall"), known)
+        assert not torch.allclose(
+            backbone.level_logits(backbone.encode(*changed), "overall"), known
+        )
     assert not torch.allclose(backbone.level_logits(backbone.encode(*images), "sharpness"), known)
 
 
@@ -131,7 +133,9 @@ def test_half_precision_is_close(backbone, tmp_path, dtype):
     half = LiteLlama.load(tmp_path, backbone.preprocessing, dtype=dtype).eval()
     images = triple(1, 128, 128)
     close = half.level_logits(half.encode(*images), "overall").float()
-    assert torch.allclose(close, backbone.level_logits(backbone.encode(*images), "overall"), atol=0.1)
+    assert torch.allclose(
+        close, backbone.level_logits(backbone.encode(*images), "overall"), atol=0.1
+    )
 
 
 def test_families_are_listed_and_unknown_ones_named():

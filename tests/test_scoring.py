@@ -1,4 +1,4 @@
-"""The friendly doors and FuScore itself: every form of input, batches, gradients, frozen weights."""
+"""The friendly doors and FuScore itself: forms of input, batches, gradients, frozen weights."""
 
 import copy
 import pickle
@@ -68,9 +68,7 @@ def test_a_list_a_batch_and_one_by_one_agree(model):
     assert batch.shape == (5,)
     assert torch.allclose(score(list(ir), list(vis), list(fused), model=model), batch)
     for size in (1, 2, 8):
-        assert torch.allclose(
-            score(ir, vis, fused, model=model, batch_size=size), batch, atol=1e-5
-        )
+        assert torch.allclose(score(ir, vis, fused, model=model, batch_size=size), batch, atol=1e-5)
     alone = [score(*triple, model=model) for triple in zip(ir, vis, fused, strict=True)]
     assert torch.allclose(torch.cat(alone), batch, atol=1e-5)
 

@@ -140,6 +140,8 @@ class LiteLlama(Backbone):
             }
         )
         self.cell_embedding = nn.Embedding(self.preprocessing["grid"] ** 2, hidden)
+        # The default, a deviation of 1, would drown what the projectors say.
+        nn.init.normal_(self.cell_embedding.weight, std=config.initializer_range)
         self.llama = LlamaForCausalLM(config)
         self._level_ids = {
             aspect: level_token_ids(words, build_prompt(aspect).answer_prefix) for aspect in ASPECTS

@@ -71,7 +71,7 @@ def two_scale(ir: Image, vis: Image) -> Image:
     base = base_vis + hot * np.maximum(base_ir - base_vis, 0)
     detail_ir, detail_vis = ir - base_ir, vis - base_vis
     detail = np.where(np.abs(detail_ir) > np.abs(detail_vis), detail_ir, detail_vis)
-    return np.clip(base + detail, 0, 1)
+    return np.asarray(np.clip(base + detail, 0, 1))
 
 
 def _reduce(image: Image) -> Image:
@@ -81,8 +81,8 @@ def _reduce(image: Image) -> Image:
 def _expand(image: Image, shape: tuple[int, ...]) -> Image:
     rows, columns = np.arange(shape[0]) / 2, np.arange(shape[1]) / 2
     grid = np.meshgrid(rows, columns, indexing="ij")
-    expanded: Image = ndimage.map_coordinates(image, grid, order=1, mode="nearest")
-    return expanded
+    expanded = ndimage.map_coordinates(image, grid, order=1, mode="nearest")
+    return np.asarray(expanded, dtype=np.float64)
 
 
 CLASSIC_FUSIONS: dict[str, Fusion] = {

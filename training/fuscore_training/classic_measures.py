@@ -57,7 +57,12 @@ def edge_preservation(source: Image, fused: Image) -> EdgePreservation:
 
 
 def qabf(ir: EdgePreservation, vis: EdgePreservation) -> float:
-    """Qabf: edge preservation of both sources, weighted by their gradients, in [0, 1]."""
+    """Qabf: edge preservation of both sources, weighted by their gradients, in [0, 1].
+
+    Higher than the values that toolboxes publish by 0.04-0.05: those do not wrap orientation
+    differences at pi, as the paper does. With their two slips put back it gives VIFB's numbers to
+    every printed digit (`tests/test_classic_measures.py`).
+    """
     weights = ir.strength + vis.strength
     kept = ir.preserved * ir.strength + vis.preserved * vis.strength
     return float(kept.sum() / max(weights.sum(), 1e-12))
@@ -66,8 +71,10 @@ def qabf(ir: EdgePreservation, vis: EdgePreservation) -> float:
 def nabf(ir: EdgePreservation, vis: EdgePreservation) -> float:
     """Nabf: gradients of the fused image that neither source has, in [0, 1]; lower is better.
 
-    Source: B. K. Shreyamsha Kumar, "Multifocus and multispectral image fusion based on pixel
-    significance using discrete cosine harmonic wavelet transform", SIViP 2013 (modified form).
+    After B. K. Shreyamsha Kumar, "Multifocus and multispectral image fusion based on pixel
+    significance using discrete cosine harmonic wavelet transform", SIViP 2013, with the edge
+    preservation and weights of `qabf` in place of his: not comparable with published values. Blind
+    where neither source has a gradient.
     """
     weights = ir.strength + vis.strength
     lost = (1 - ir.preserved) * ir.strength + (1 - vis.preserved) * vis.strength
@@ -80,7 +87,8 @@ def vif(reference: Image, image: Image) -> float:
 
     Source: H. R. Sheikh and A. C. Bovik, "Image information and visual quality", IEEE TIP 2006
     (four scales, noise variance 2 grey levels squared). 1 for a perfect copy; above 1 when the
-    contrast is enhanced.
+    contrast is enhanced. The published values for TNO come from 8-bit arithmetic that saturates;
+    with that put back this gives them to 1e-8 (`tests/test_classic_measures.py`).
     """
     reference, image = reference * 255.0, image * 255.0
     gained = total = 0.0
@@ -124,8 +132,9 @@ def perceptual_difference(ir: Image, vis: Image, fused: Image, *, block: int = 1
 
     In each block the fused image is compared with both sources, each weighted by its share of the
     block's squared gradients: what a viewer looks at should be as the more salient source has it.
-    Source: H. Chen and P. K. Varshney, "A human perception inspired quality metric for image
-    fusion based on regional information", Information Fusion 2007 (Qcv).
+    After H. Chen and P. K. Varshney, "A human perception inspired quality metric for image fusion
+    based on regional information", Information Fusion 2007 (Qcv), with our own viewing frequency
+    and squared-gradient weights: not comparable with published values.
 
     Returns:
         Weighted mean squared difference in grey levels of 255 squared, >= 0.

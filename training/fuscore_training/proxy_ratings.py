@@ -76,7 +76,7 @@ class ProxyConfig:
         degraded: Degraded fused images a scene.
         source_degraded: Source pairs degraded before fusing, each fused in two ways.
         foreign: Fusions of other scenes put in this one's place.
-        seed: Seed of every draw; a scene's rows depend on nothing else.
+        seed: Seed of every draw; a scene's rows depend on nothing else but which scenes there are.
         workers: Processes.
     """
 

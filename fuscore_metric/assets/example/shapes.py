@@ -78,7 +78,7 @@ def noise(u: Array, v: Array, period: float) -> Array:
 def dice(u: Array, v: Array, seed: float = 0.0) -> Array:
     """Give each integer cell (u, v) a fixed uniform number."""
     i, j = np.floor(u).astype(int) + int(seed * 37), np.floor(v).astype(int) + int(seed * 11)
-    return _tiles()[1][i % 128, j % 128]
+    return np.asarray(_tiles()[1][i % 128, j % 128])
 
 
 def surface(
@@ -123,7 +123,8 @@ def car_distance(p: Array, shape: Shape) -> Array:
     shell = -_smax(-body, -cabin, 0.05)
     axle = np.hypot(y - 0.32, ends - 1.3)
     shell = np.maximum(shell, -np.maximum(axle - 0.37, 0.6 - x))
-    return np.minimum(shell, _smax(axle - 0.32, np.abs(x - 0.74) - 0.1, 0.03)) * 0.85
+    wheel = _smax(axle - 0.32, np.abs(x - 0.74) - 0.1, 0.03)
+    return np.asarray(np.minimum(shell, wheel) * 0.85)
 
 
 def _car_parts(x: Array, y: Array, z: Array, side: Mask) -> dict[str, Mask]:
@@ -169,7 +170,8 @@ def car_paint(p: Array, n: Array, shape: Shape) -> Surface:
 
 def _limbs(stride: float) -> tuple[Array, Array, Array]:
     """Place the ends and radii of a walker's limbs, for 1.75 m of height looking along z."""
-    limbs = [(0, 1.0, 0, 0, 1.3, 0.02, 0.145), (-0.13, 1.37, 0, 0.13, 1.37, 0, 0.08)]
+    limbs: list[tuple[float, ...]] = [(0, 1.0, 0, 0, 1.3, 0.02, 0.145)]
+    limbs += [(-0.13, 1.37, 0, 0.13, 1.37, 0, 0.08)]
     limbs += [(-0.07, 0.95, 0, 0.07, 0.95, 0, 0.11), (0, 1.42, 0, 0, 1.55, 0.02, 0.055)]
     limbs += [(0, 1.6, 0.01, 0, 1.65, 0.02, 0.1)]
     for s in (-1.0, 1.0):

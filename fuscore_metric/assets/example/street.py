@@ -172,7 +172,8 @@ def twiggy(p: Array, shape: Shape) -> Mask:
     """Say where a card has trunk or branches."""
     low, high = np.array(shape.low), np.array(shape.high)
     u, v = (((p - low)[:, :2] / (high - low)[:2]) * 1023).round().astype(int).T
-    return _branches(3 + int(shape.kind) % 3)[1023 - v.clip(0, 1023), u.clip(0, 1023)]
+    tree = _branches(3 + int(shape.kind) % 3)
+    return np.asarray(tree[1023 - v.clip(0, 1023), u.clip(0, 1023)])
 
 
 def bark(p: Array, n: Array, shape: Shape) -> Surface:
