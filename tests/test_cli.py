@@ -41,9 +41,10 @@ def files(tmp_path_factory) -> dict[str, Path]:
 
 
 def arguments(files: dict[str, Path], **changed: object) -> list[object]:
-    chosen = {"ir": files["ir"], "vis": files["vis"], "fused": files["fused"]} | changed
+    names = ("ir", "vis", "fused", "weights")
+    chosen = {name: files[name] for name in names} | changed
     options = [part for name, value in chosen.items() for part in (f"--{name}", value)]
-    return ["score", *options, "--weights", files["weights"]]
+    return ["score", *options]
 
 
 def test_score_prints_all_and_says_what_spoke(files):

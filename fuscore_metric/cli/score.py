@@ -38,13 +38,14 @@ def score(
     """
     if aspect not in ASPECTS:
         raise typer.BadParameter(f"expected one of {', '.join(ASPECTS)}", param_hint="--aspect")
-    from fuscore_metric.images import load_triples
+    from fuscore_metric.images import as_images, check_triples
     from fuscore_metric.model import FuScore
     from fuscore_metric.scoring import predict
 
     # Files are checked before the weights are loaded: the usual mistake should answer at once.
-    count = len(fused)
-    triples = load_triples([ir] * count, [vis] * count, list(fused))
+    images = as_images(fused if len(fused) > 1 else fused[0], "fused")
+    triples = as_images(ir, "ir") * len(images), as_images(vis, "vis") * len(images), images
+    check_triples(*triples)
     model = FuScore.from_pretrained(weights, revision=revision, device=device)
     output = predict(*triples, model=model, aspect=aspect)
     if as_json:
