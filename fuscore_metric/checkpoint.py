@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any, Literal
 
+from fuscore_metric.backbones import FAMILIES
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, PROMPT_VERSION
 
 SPEC_FILE = "fuscore.json"
@@ -114,6 +115,10 @@ def _checked(content: Any, path: Path) -> FuScoreSpec:
 
 
 def _check_reproducible(spec: FuScoreSpec, path: Path) -> None:
+    if spec.family not in FAMILIES:
+        raise CheckpointError(
+            f"Expected `family` in {', '.join(FAMILIES)} in {str(path)!r}, got {spec.family!r}"
+        )
     if spec.label_kind not in LABEL_MEANING:
         kinds = ", ".join(LABEL_MEANING)
         raise CheckpointError(

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Self
 
 import torch
+from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from fuscore_metric.backbones import backbone_class
@@ -26,6 +27,10 @@ _DTYPES = {
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
 }
+
+
+# What readers of files, of JSON and of state dicts raise at damaged or foreign weights.
+_LOADING_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
 @dataclass(frozen=True)
@@ -100,13 +105,21 @@ class FuScore(nn.Module):
 
         Raises:
             CheckpointError: No such weights, or weights that this version cannot use.
+            ValueError: The device cannot be used here.
         """
         directory = locate(str(name_or_path), revision=revision, local_files_only=local_files_only)
         spec = read_spec(directory)
         family = backbone_class(spec.family)
-        dtype = _checked_dtype(dtype, family)
-        backbone = family.load(directory, spec.preprocessing, dtype=dtype)
-        return cls(backbone.to(device or "cpu"), spec)
+        dtype, place = _checked_dtype(dtype, family), check_device(device or "cpu")
+        try:
+            backbone = family.load(directory, spec.preprocessing, dtype=dtype)
+        except (CheckpointError, torch.OutOfMemoryError, ImportError):
+            raise
+        except _LOADING_ERRORS as error:
+            raise CheckpointError(
+                f"Cannot load the weights in {str(directory)!r}: {' '.join(str(error).split())}"
+            ) from error
+        return cls(backbone.to(place), spec)
 
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a checkpoint that `from_pretrained` reads: safetensors and `fuscore.json`."""
@@ -158,6 +171,21 @@ class FuScore(nn.Module):
                 )
         encoded = self.backbone.encode(ir, vis, fused)
         return FuScoreOutput.from_logits(self.backbone.level_logits(encoded, aspect))
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device that works here.
+
+    Raises:
+        ValueError: PyTorch does not know it, or cannot use it on this machine.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"Expected `device` that works here, got {str(device)!r}: {reason}"
+        ) from error
 
 
 def _checked_dtype(dtype: str | torch.dtype | None, family: type[Backbone]) -> torch.dtype:

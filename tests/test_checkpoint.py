@@ -28,6 +28,7 @@ def test_proxy_labels_are_never_called_human():
         ({"format_version": 2}, "format version 1"),
         ({"surprise": 1}, "Unknown keys .* surprise"),
         ({"name": None, "family": None}, None),
+        ({"family": "clip"}, "`family`"),
         ({"label_kind": "people"}, "`label_kind`"),
         ({"prompt_version": 0}, "`prompt_version`"),
         ({"level_words": ["a", "b", "c", "d", "e"]}, "`level_words`"),
@@ -76,6 +77,34 @@ def test_a_file_is_not_a_checkpoint(tmp_path):
     (tmp_path / "weights.bin").write_bytes(b"")
     with pytest.raises(CheckpointError, match="directory"):
         locate(str(tmp_path / "weights.bin"))
+
+
+@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "misshapen", "no words"])
+def test_damaged_weights_are_refused_in_one_line(tmp_path, damage):
+    folder = tmp_path / "saved"
+    tiny_fuscore(tmp_path).save_pretrained(folder)
+    weights = folder / "model.safetensors"
+    if damage == "missing":
+        weights.unlink()
+    elif damage == "garbage":
+        weights.write_bytes(b"not safetensors at all")
+    elif damage == "truncated":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif damage == "misshapen":
+        config = json.loads((folder / "config.json").read_text())
+        config["llama"]["hidden_size"] = 32
+        (folder / "config.json").write_text(json.dumps(config))
+    else:
+        (folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(CheckpointError, match="Cannot load the weights") as caught:
+        FuScore.from_pretrained(folder)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_device_that_is_none_is_refused(tmp_path):
+    tiny_fuscore(tmp_path).save_pretrained(tmp_path / "saved")
+    with pytest.raises(ValueError, match="Expected `device`"):
+        FuScore.from_pretrained(tmp_path / "saved", device="abacus")
 
 
 def test_dtypes(tmp_path):

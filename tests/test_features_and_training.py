@@ -35,14 +35,8 @@ from fuscore_training.trainer import FitOptions, fit, predict_cached
 from fuscore_metric import FuScore, score
 from fuscore_metric.images import as_images, to_batch
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
+from tests.tiny_model import LLAMA
 
-LLAMA = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-}
 PREPROCESSING = {"min_pixels": 32 * 32, "grid": 3}
 SUB_SCORES = [aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT]
 BATCHES = BatchOptions(scenes_per_batch=2, methods_per_scene=4, least_cells=4)

@@ -11,14 +11,7 @@ from torch.nn import functional as F
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, STAGES
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, build_prompt
-
-LLAMA = {
-    "hidden_size": 16,
-    "intermediate_size": 32,
-    "num_hidden_layers": 1,
-    "num_attention_heads": 2,
-    "num_key_value_heads": 2,
-}
+from tests.tiny_model import LLAMA
 
 
 @pytest.fixture(scope="module")

@@ -30,15 +30,6 @@ NAN, INF = float("nan"), float("inf")
 unit = st.floats(0, 1)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Handing five numbers to a second thread costs milliseconds on a shared core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def doubles(*values):
     return torch.tensor(values, dtype=torch.float64)
 

@@ -27,15 +27,6 @@ means = st.one_of(
 sigmas = st.one_of(st.floats(0, 10), st.sampled_from([0.0, 1e-300, 1e-8, 1e-3, 0.03, 0.3, 10.0]))
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Handing five numbers to a second thread costs milliseconds on a shared core."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def doubles(*values):
     return torch.tensor(values, dtype=torch.float64)
 

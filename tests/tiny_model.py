@@ -3,12 +3,11 @@
 from pathlib import Path
 
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
+from fuscore_training.initialise import build_words
 
-from fuscore_metric.backbones.lite_llama import LiteLlama, Words
+from fuscore_metric.backbones.lite_llama import LiteLlama
 from fuscore_metric.checkpoint import FuScoreSpec
 from fuscore_metric.model import FuScore
-from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, build_prompt
 
 LLAMA = {
     "hidden_size": 16,
@@ -19,23 +18,9 @@ LLAMA = {
 }
 
 
-def tiny_words(folder: Path) -> Words:
-    texts = list(LEVEL_WORDS)
-    for aspect in ASPECTS:
-        prompt = build_prompt(aspect)
-        texts += [label for _, label in prompt.labels] + [prompt.question, prompt.answer_prefix]
-    split = pre_tokenizers.Whitespace()
-    found = dict.fromkeys(word for text in texts for word, _ in split.pre_tokenize_str(text))
-    vocabulary = {word: number for number, word in enumerate(["<unk>", *found])}
-    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = split
-    tokenizer.save(str(folder / "words.json"))
-    return Words(folder / "words.json")
-
-
 def tiny_backbone(folder: Path, seed: int = 0) -> LiteLlama:
     torch.manual_seed(seed)
-    return LiteLlama(tiny_words(folder), llama=LLAMA).eval()
+    return LiteLlama(build_words(folder / "words.json"), llama=LLAMA).eval()
 
 
 def tiny_spec(backbone: LiteLlama) -> FuScoreSpec:

@@ -51,15 +51,17 @@ LLAMA = {
     "max_position_embeddings": 256,
     "tie_word_embeddings": False,
 }
-"""Shape of the language part; ours, chosen for two triples a second on two cores."""
+"""Shape of the language part; ours, small beside the vision part's cost on a CPU."""
 
 
 class Words:
     """A `tokenizers` file behind the one method that the level words need."""
 
     def __init__(self, path: Path) -> None:
-        self.path = path
-        self.tokenizer = TokenizersTokenizer.from_file(str(path))
+        try:
+            self.tokenizer = TokenizersTokenizer.from_file(str(path))
+        except Exception as error:  # the library raises nothing more specific
+            raise ValueError(f"{path.name}: {error}") from error
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of a text."""

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 VARIANCE_FLOOR = 1e-4
-"""Added to every variance: a little above that of rounding to 8 bits, so flat areas say nothing."""
+"""Added to every variance: well above that of rounding to 8 bits, so flat areas say nothing."""
 
 
 def cell_means(maps: list[Tensor], grid: int) -> Tensor:

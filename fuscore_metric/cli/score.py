@@ -39,9 +39,13 @@ def score(
     if aspect not in ASPECTS:
         raise typer.BadParameter(f"expected one of {', '.join(ASPECTS)}", param_hint="--aspect")
     from fuscore_metric.images import as_images, check_triples
-    from fuscore_metric.model import FuScore
+    from fuscore_metric.model import FuScore, check_device
     from fuscore_metric.scoring import predict
 
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from error
     # Files are checked before the weights are loaded: the usual mistake should answer at once.
     images = as_images(fused if len(fused) > 1 else fused[0], "fused")
     triples = as_images(ir, "ir") * len(images), as_images(vis, "vis") * len(images), images

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from dataclasses import asdict
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
 
 
 def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
-    key, stored = json.dumps(asdict(recipe.proxy)), work / "proxy_options.json"
+    key = json.dumps({"proxy": asdict(recipe.proxy), "data": str(data.resolve())})
+    stored = work / "proxy_options.json"
     if stored.exists() and stored.read_text() == key:
         table = read_ratings(work / "ratings.parquet")
     else:
@@ -90,7 +92,7 @@ def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
-    key = f"{backbone.preprocessing} {files.sum()} {recipe.proxy}"
+    key = f"{backbone.preprocessing} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
     return build_features(table, backbone, work / "features", key=key)
 
 
