@@ -125,13 +125,47 @@ DEGRADATIONS: dict[str, tuple[Degradation, float, float]] = {
 
 
 def degrade(
-    image: Image, kind: str, strength: float, sources: Sources, rng: np.random.Generator
+    image: Image,
+    kind: str,
+    strength: float,
+    sources: Sources,
+    rng: np.random.Generator,
+    *,
+    where: Image | None = None,
 ) -> NDArray[np.uint8]:
-    """Apply one degradation and round to 8 bits, as a saved file would be."""
+    """Apply one degradation and round to 8 bits, as a saved file would be.
+
+    Args:
+        image: Fused image, (H, W) or (H, W, 3) in [0, 1].
+        kind: A key of `DEGRADATIONS`.
+        strength: In the kind's own unit.
+        sources: The source pair.
+        rng: For the kinds that draw.
+        where: (H, W) weight in [0, 1] of the damage at each pixel; everywhere by default.
+    """
     if kind not in DEGRADATIONS:
         raise ValueError(f"Expected `kind` to be one of {', '.join(DEGRADATIONS)}, got {kind!r}")
     function, _, _ = DEGRADATIONS[kind]
-    return to_bytes(function(image, strength, sources, rng))
+    damaged = function(image, strength, sources, rng)
+    if where is not None:
+        weight = where[..., None] if image.ndim == 3 else where
+        damaged = image + weight * (damaged - image)
+    return to_bytes(damaged)
+
+
+def draw_region(shape: tuple[int, int], rng: np.random.Generator) -> Image:
+    """Draw a rectangle of 10 to 50 % of the area as a (H, W) mask with edges 4 pixels soft."""
+    share = rng.uniform(0.1, 0.5)
+    aspect = np.exp(rng.uniform(-0.7, 0.7))
+    sides = [min(1.0, np.sqrt(share * aspect)), min(1.0, np.sqrt(share / aspect))]
+    mask = np.ones(shape)
+    for axis, (length, side) in enumerate(zip(shape, sides, strict=True)):
+        size = max(1, round(length * side))
+        start = int(rng.integers(0, length - size + 1))
+        profile = np.zeros(length)
+        profile[start : start + size] = 1
+        mask = mask * np.expand_dims(ndimage.gaussian_filter1d(profile, 2.0), 1 - axis)
+    return mask
 
 
 def draw_strength(kind: str, rng: np.random.Generator) -> float:

@@ -7,8 +7,9 @@ every model trained on it.
 
 Rows of one scene:
 - every published method's output found beside the pair, and four plain fusions of ours, measured;
-- degraded versions of those (one kind, or two in a third of the cases): the base's scores times
-  the retention of `severity`, hitting the sub-scores as `HITS` says;
+- degraded versions of those, whose scores are the base's times the retention of `severity`, hitting
+  the sub-scores as `HITS` says: ladders of one kind at three strengths, mixtures of two kinds in
+  random order, and damage to a part of the image;
 - fusions of degraded sources, rated against those sources, likewise;
 - controls: copies of either source, and the fusion of another scene.
 """
@@ -17,7 +18,7 @@ from __future__ import annotations
 
 import logging
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, fields, replace
 from functools import partial
@@ -36,7 +37,7 @@ from fuscore_training.classic_fusions import (
     recolour,
     to_bytes,
 )
-from fuscore_training.degradations import Sources, degrade, draw_strength
+from fuscore_training.degradations import Sources, degrade, draw_region, draw_strength
 from fuscore_training.ratings import RatingsTable, write_ratings
 from fuscore_training.severity import Severity, fit_severity
 from fuscore_training.sub_scores import SourcePair, SubScores
@@ -61,6 +62,7 @@ HITS: dict[str, tuple[float, float, float, float]] = {
 """Kind -> exponents on the retention for thermal, texture, artifacts, sharpness. The overall rating
 always takes the retention itself; an exponent above 1 says that people would blame this first."""
 
+LADDER_STEPS = 3
 SOURCE_KINDS = ("noise", "stripes", "blur")
 DESCRIPTION = (
     "Proxy ratings, not human ones: classic measures of pristine fusions and known strengths of "
@@ -73,16 +75,20 @@ class ProxyConfig:
     """How many rows of each kind a scene gets.
 
     Attributes:
-        degraded: Degraded fused images a scene.
+        ladders: Fused images degraded by one kind at `LADDER_STEPS` strengths each.
+        mixed: Fused images degraded by two kinds.
+        local: Fused images degraded in a part of the picture.
         source_degraded: Source pairs degraded before fusing, each fused in two ways.
         foreign: Fusions of other scenes put in this one's place.
         seed: Seed of every draw; a scene's rows depend on nothing else but which scenes there are.
         workers: Processes.
     """
 
-    degraded: int = 36
-    source_degraded: int = 2
-    foreign: int = 3
+    ladders: int = 5
+    mixed: int = 6
+    local: int = 5
+    source_degraded: int = 1
+    foreign: int = 2
     seed: int = 0
     workers: int = 2
 
@@ -102,12 +108,14 @@ class Rated:
     """A fused image of known quality, before it becomes a row.
 
     Attributes:
+        base: The fusion method behind the pixels; empty for none.
         pixels: (H, W) or (H, W, 3) uint8.
         path: Where the file already is; None when it has to be written.
         overall: Overall rating; follows from `scores` for pristine images only.
     """
 
     method: str
+    base: str
     kind: str
     pixels: NDArray[np.uint8]
     scores: SubScores
@@ -172,7 +180,7 @@ def _scene_rows(
     sources = Sources(pair.ir, pair.vis)
     rated = [
         *pristine,
-        *_degraded(pristine, sources, severity, rng, config.degraded),
+        *_numbered(_degraded(pristine, sources, severity, rng, config)),
         *_copies(scene, ir, vis, pair),
         *_foreign(scene, scenes, pair, rng, config.foreign),
     ]
@@ -194,13 +202,14 @@ def _pristine(scene: Scene, pair: SourcePair, vis: Image, rng: np.random.Generat
     for method, path in scene.fused.items():
         image = read_image(path)
         scores = pair.rate(luma(image))
-        found.append(Rated(method, "method", to_bytes(image), scores, scores.overall, path))
+        found.append(Rated(method, method, "method", to_bytes(image), scores, scores.overall, path))
     for name, fuse in CLASSIC_FUSIONS.items():
         image = fuse(pair.ir, pair.vis)
         scores = pair.rate(image)
         # Published outputs come grey as often as in colour; ours should not be told by it.
         shown = recolour(image, vis) if vis.ndim == 3 and rng.random() < 0.5 else image
-        found.append(Rated(f"plain_{name}", "plain", to_bytes(shown), scores, scores.overall))
+        name = f"plain_{name}"
+        found.append(Rated(name, name, "plain", to_bytes(shown), scores, scores.overall))
     return found
 
 
@@ -219,20 +228,50 @@ def _degraded(
     sources: Sources,
     severity: Severity,
     rng: np.random.Generator,
-    count: int,
+    config: ProxyConfig,
 ) -> Iterator[Rated]:
-    for number in range(count):
+    def draw(kinds: int) -> tuple[Rated, list[str]]:
         base = pristine[rng.integers(len(pristine))]
-        kinds = rng.choice(list(HITS), size=2 if rng.random() < 1 / 3 else 1, replace=False)
-        pixels, scores, overall, names = base.pixels, base.scores, base.overall, []
-        for kind in map(str, kinds):
-            strength = draw_strength(kind, rng)
-            kept = severity.retention(kind, strength)
-            pixels = degrade(pixels / 255.0, kind, strength, sources, rng)
-            scores, overall = _hit(scores, kind, kept), 1 + (overall - 1) * kept
-            names.append(f"{kind}={strength:.3g}")
-        method = f"{base.method}+{'+'.join(names)}#{number}"
-        yield Rated(method, "degraded", pixels, scores, overall)
+        return base, list(map(str, rng.choice(list(HITS), size=kinds, replace=False)))
+
+    def damage(base: Rated, kinds: list[str], where: Image | None = None) -> Rated:
+        return _damage(base, kinds, sources, severity, rng, where)
+
+    for _ in range(config.ladders):
+        base, kinds = draw(1)
+        yield from (damage(base, kinds) for _ in range(LADDER_STEPS))
+    for _ in range(config.mixed):
+        yield damage(*draw(2))
+    for _ in range(config.local):
+        yield damage(*draw(1), where=draw_region(sources.ir.shape, rng))
+
+
+def _numbered(items: Iterable[Rated]) -> Iterator[Rated]:
+    """Two draws may agree in every printed digit; a source pair's methods need distinct names."""
+    for number, item in enumerate(items):
+        yield replace(item, method=f"{item.method}#{number}")
+
+
+def _damage(
+    base: Rated,
+    kinds: list[str],
+    sources: Sources,
+    severity: Severity,
+    rng: np.random.Generator,
+    where: Image | None,
+) -> Rated:
+    # A part that is ruined counts for more than its area: its share enters by the square root.
+    weight = 1.0 if where is None else float(np.sqrt(where.mean()))
+    pixels, scores, overall, names = base.pixels, base.scores, base.overall, []
+    for kind in kinds:
+        strength = draw_strength(kind, rng)
+        kept = 1 - weight * (1 - severity.retention(kind, strength))
+        pixels = degrade(pixels / 255.0, kind, strength, sources, rng, where=where)
+        scores, overall = _hit(scores, kind, kept), 1 + (overall - 1) * kept
+        names.append(f"{kind}={strength:.4g}")
+    place = "" if where is None else f" on {where.mean():.4f}"
+    method = f"{base.method}+{'+'.join(names)}{place}"
+    return Rated(method, base.method, "degraded", pixels, scores, overall)
 
 
 def _copies(scene: Scene, ir: Image, vis: Image, pair: SourcePair) -> Iterator[Rated]:
@@ -242,7 +281,7 @@ def _copies(scene: Scene, ir: Image, vis: Image, pair: SourcePair) -> Iterator[R
         ("vis", vis, scene.vis, "thermal_retention"),
     ):
         scores = replace(pair.rate(luma(image)), **{lost: 1.0})
-        yield Rated(f"copy_of_{name}", "control", to_bytes(image), scores, scores.overall, path)
+        yield Rated(f"copy_of_{name}", "", "control", to_bytes(image), scores, scores.overall, path)
 
 
 def _foreign(
@@ -254,15 +293,16 @@ def _foreign(
     for number in range(count):
         other = others[rng.integers(len(others))]
         if other.fused and rng.random() < 0.5:
-            image = read_image(list(other.fused.values())[rng.integers(len(other.fused))])
+            method = list(other.fused)[rng.integers(len(other.fused))]
+            image = read_image(other.fused[method])
         else:
-            vis = read_image(other.vis)
+            method, vis = "plain_laplacian_pyramid", read_image(other.vis)
             image = laplacian_pyramid(luma(read_image(other.ir)), luma(vis))
             image = recolour(image, vis) if vis.ndim == 3 else image
         bicubic = PILImage.Resampling.BICUBIC
         resized = PILImage.fromarray(to_bytes(image)).resize((width, height), bicubic)
         scores = SubScores(1.0, 1.0, 3.0, 3.0)
-        yield Rated(f"foreign_{number}", "control", np.asarray(resized), scores, 1.1)
+        yield Rated(f"foreign_{number}", method, "control", np.asarray(resized), scores, 1.1)
 
 
 def _degraded_sources(
@@ -295,7 +335,7 @@ def _degraded_sources(
         overall = 1 + (base.overall - 1) * kept
         method = f"plain_{fusion} of sources+{kind}={strength:.3g}#{number}"
         scores = _hit(base.scores, kind, kept)
-        item = Rated(method, "degraded_sources", shown, scores, overall)
+        item = Rated(method, base.method, "degraded_sources", shown, scores, overall)
         rows.append(_row(item, scene, f"{scene}#{number}", paths["ir"], paths["vis"], folder))
     return rows
 
@@ -312,6 +352,7 @@ def _row(
     return {
         "scene": scene,
         "method": item.method,
+        "base": item.base,
         "ir": str(ir.resolve()),
         "vis": str(vis.resolve()),
         "fused": str(path.resolve()),

@@ -7,6 +7,7 @@ measures and the known making of an image suggest that a person would say.
 from __future__ import annotations
 
 from dataclasses import astuple, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -60,18 +61,19 @@ class SourcePair:
 
     def rate(self, fused: Image) -> SubScores:
         """Measure a fused luma image (H, W) in [0, 1] against the sources."""
-        ir, vis = cm.edge_preservation(self.ir, fused), cm.edge_preservation(self.vis, fused)
-        sharpness = _relative_sharpness(ir, vis, fused)
+        ir, vis = _edges(self.ir, fused), _edges(self.vis, fused)
+        own = _edges(fused, fused).strength
+        sharpness = _relative_sharpness(ir, vis, own)
         return SubScores(
             _on_scale(self._thermal(ir, fused), THERMAL_ANCHORS),
             _on_scale(self._texture(ir, vis, fused), TEXTURE_ANCHORS),
-            self._artifacts(ir, vis, fused, sharpness),
+            self._artifacts(ir, vis, fused, sharpness, _flat_excess(ir, vis, own)),
             _on_scale(sharpness, SHARPNESS_ANCHORS),
         )
 
     def _thermal(self, ir: cm.EdgePreservation, fused: Image) -> float:
         """Contrast kept by the hot targets (0.6) and edges kept on them (0.4)."""
-        hot = self.targets.hot
+        hot = _inside(self.targets.hot)
         kept = np.clip(cm.thermal_contrast_retention(self.targets, self.ir, fused), 0, 1.1)
         weight = ir.strength * hot
         edges = float((ir.preserved * weight).sum() / max(float(weight.sum()), 1e-9))
@@ -85,28 +87,53 @@ class SourcePair:
         stronger = np.where(ir.strength > vis.strength, ir.preserved, vis.preserved)
         weight = np.maximum(ir.strength, vis.strength)
         dominant = float((stronger * weight).sum() / max(float(weight.sum()), 1e-9))
-        cool = vis.strength * (1 - self.targets.hot)
+        cool = vis.strength * (1 - _inside(self.targets.hot))
         visible = float((vis.preserved * cool).sum() / max(float(cool.sum()), 1e-9))
         both = 2 * np.sqrt(cm.vif(self.ir, fused) * cm.vif(self.vis, fused))
         return float(0.5 * dominant + 0.25 * visible + 0.25 * min(both / 0.8, 1.0))
 
     def _artifacts(
-        self, ir: cm.EdgePreservation, vis: cm.EdgePreservation, fused: Image, sharpness: float
+        self,
+        ir: cm.EdgePreservation,
+        vis: cm.EdgePreservation,
+        fused: Image,
+        sharpness: float,
+        flat_excess: float,
     ) -> float:
-        """5 less invented gradients (Nabf), overshoot, and difference beyond plain averaging's."""
+        """5 less invented gradients, overshoot, and difference beyond plain averaging's.
+
+        Nabf is blind where neither source has a gradient; `flat_excess` looks there. Overshoot
+        counts from a quarter on: below it, more contrast than the sources pleases rather than
+        disturbs.
+        """
         difference = cm.perceptual_difference(self.ir, self.vis, fused)
         excess = np.log2(max(difference, 1e-6) / max(self.average_difference, 1e-6)) + 0.3
-        overshoot = max(0.0, sharpness - 1.1)
-        score = 5 - 6 * cm.nabf(ir, vis) - 4 * overshoot - float(np.clip(excess, 0, 2))
+        score = 5 - 6 * cm.nabf(ir, vis) - 3 * max(0.0, sharpness - 1.25)
+        score -= float(np.clip(excess, 0, 1.5)) + min(flat_excess / 15, 1.5)
         return float(np.clip(score, 1, 5))
 
 
-def _relative_sharpness(ir: cm.EdgePreservation, vis: cm.EdgePreservation, fused: Image) -> float:
+def _edges(source: Image, fused: Image) -> cm.EdgePreservation:
+    """Edge preservation without the outermost pixels: there Sobel sees the zero padding."""
+    return cm.EdgePreservation(*map(_inside, cm.edge_preservation(source, fused)))
+
+
+def _inside(image: Any) -> Any:
+    return image[1:-1, 1:-1]
+
+
+def _relative_sharpness(ir: cm.EdgePreservation, vis: cm.EdgePreservation, own: Image) -> float:
     """Gradient of the fused image over the stronger source's, on the strongest fifth of edges."""
     strongest = np.maximum(ir.strength, vis.strength)
     edges = strongest >= np.quantile(strongest, 0.8)
-    own = cm.edge_preservation(fused, fused).strength
     return float(own[edges].sum() / max(float(strongest[edges].sum()), 1e-9))
+
+
+def _flat_excess(ir: cm.EdgePreservation, vis: cm.EdgePreservation, own: Image) -> float:
+    """Mean gradient beyond the stronger source's where both are flat, in grey levels, >= 0."""
+    strongest = np.maximum(ir.strength, vis.strength)
+    flat = strongest <= np.quantile(strongest, 0.3)
+    return max(0.0, float(own[flat].mean()) - 1.3 * float(strongest[flat].mean()))
 
 
 def _on_scale(raw: float, anchors: tuple[tuple[float, float], ...]) -> float:

@@ -1,0 +1,68 @@
+"""A fixed list of held-out scenes and methods -> training, validation and test ratings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pandas as pd
+import yaml
+
+from fuscore_training.ratings import RatingsError, RatingsTable, split_by_scene
+
+
+@dataclass(frozen=True)
+class Split:
+    """What training must not see.
+
+    Attributes:
+        val: Scenes that choose between checkpoints and fit the temperature.
+        test: Scenes for the reported numbers.
+        held_out_methods: Fusion methods that appear in the test scenes only.
+    """
+
+    val: tuple[str, ...]
+    test: tuple[str, ...]
+    held_out_methods: tuple[str, ...] = ()
+
+    def apply(self, table: RatingsTable) -> dict[str, RatingsTable]:
+        """Split a table into "train", "val" and "test"; scenes that are not listed are for training.
+
+        Rows of the held-out methods, by column `base` if there is one (the method behind a degraded
+        image), else `method`, are dropped from training and validation.
+
+        Raises:
+            RatingsError: Splits share a scene or a source image, or list a scene that is not there.
+        """
+        listed = {*self.val, *self.test}
+        there = set(table.frame["scene"])
+        if missing := sorted(listed - there):
+            raise RatingsError(f"Expected the split's scenes in the ratings, not there: {missing}")
+        scenes = {"train": sorted(there - listed), "val": self.val, "test": self.test}
+        parts = split_by_scene(table, scenes=scenes)
+        return {
+            name: part if name == "test" else replace(part, frame=self._seen(part.frame))
+            for name, part in parts.items()
+        }
+
+    def _seen(self, frame: pd.DataFrame) -> pd.DataFrame:
+        return frame[~self.is_held_out(frame)].reset_index(drop=True)
+
+    def is_held_out(self, frame: pd.DataFrame) -> pd.Series[bool]:
+        """Rows (N,) made from a held-out method's output."""
+        return frame["base" if "base" in frame else "method"].isin(self.held_out_methods)
+
+
+def read_split(path: Path) -> Split:
+    """Read `val`, `test` and `held_out_methods` from a YAML file.
+
+    Raises:
+        RatingsError: No such file, or not three lists of names.
+    """
+    try:
+        content = yaml.safe_load(path.read_text())
+        lists = {name: tuple(map(str, content[name])) for name in ("val", "test")}
+        lists["held_out_methods"] = tuple(map(str, content.get("held_out_methods", ())))
+    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
+        raise RatingsError(f"{path}: expected lists `val`, `test`: {error}") from error
+    return Split(**lists)
