@@ -20,7 +20,7 @@ from fuscore_metric.levels import (
     level_probabilities,
     score_variance,
 )
-from fuscore_metric.prompts import DEFAULT_ASPECT
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 
 _DTYPES = {
     "float32": torch.float32,
@@ -36,6 +36,9 @@ _LOADING_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, Safet
 @dataclass(frozen=True)
 class FuScoreOutput:
     """What FuScore says of a batch of N triples, in float32 whatever the model's dtype.
+
+    Asked for all aspects at once, every field has an axis more: (N, A), in the order of
+    `fuscore_metric.prompts.ASPECTS`.
 
     Attributes:
         score: (N,) expected level in [1, 5], higher is better.
@@ -155,10 +158,12 @@ class FuScore(nn.Module):
             ir: (N, 3, H, W) float in [0, 1], on the model's device.
             vis: (N, 3, H, W), likewise.
             fused: (N, 3, H, W), likewise.
-            aspect: One of `fuscore_metric.prompts.ASPECTS`.
+            aspect: One of `fuscore_metric.prompts.ASPECTS`, or "all": the images are read once
+                for all five, and every result has a second axis in that order, (N, A, ...).
 
         Raises:
             InputError: A shape or dtype is wrong, or the three differ in shape.
+            ValueError: The aspect is unknown.
         """
         triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
         for images, argument in triple:
@@ -170,6 +175,8 @@ class FuScore(nn.Module):
                     f"got {tuple(images.shape)}"
                 )
         encoded = self.backbone.encode(ir, vis, fused)
+        if aspect == ALL_ASPECTS:
+            return FuScoreOutput.from_logits(self.backbone.aspect_logits(encoded, ASPECTS))
         return FuScoreOutput.from_logits(self.backbone.level_logits(encoded, aspect))
 
 

@@ -33,6 +33,8 @@ QUESTIONS: dict[str, str] = {
 }
 ASPECTS: tuple[str, ...] = tuple(QUESTIONS)
 DEFAULT_ASPECT = "overall"
+ALL_ASPECTS = "all"
+"""Asks for every aspect at once, in the order of `ASPECTS`."""
 
 ANSWER_PREFIXES: dict[str, str] = {
     "overall": "The overall quality is",

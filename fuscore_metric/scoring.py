@@ -12,7 +12,7 @@ from torch import Tensor
 
 from fuscore_metric.images import ImagesLike, load_triples, to_batch
 from fuscore_metric.model import FuScore, FuScoreOutput
-from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
+from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, build_prompt
 
 DEFAULT_BATCH_SIZE = 8
 
@@ -40,13 +40,13 @@ def score(
         fused: Fusion(s) of the two.
         model: What judges; the embedded weights by default, loaded once a device.
         aspect: `overall`, `thermal_retention`, `texture_preservation`, `artifacts` (higher =
-            fewer) or `sharpness`.
+            fewer) or `sharpness`; "all" for the five in this order, from one look at the images.
         device: Where to compute, if no `model` is given: by default where `fused` is.
         batch_size: Triples computed at once. Does not change the scores.
 
     Returns:
-        (N,) float32 scores in [1, 5], higher is better, on the model's device. Differentiable if
-        an input tensor requires gradients.
+        (N,) float32 scores in [1, 5], higher is better, on the model's device; (N, 5) of "all".
+        Differentiable if an input tensor requires gradients.
 
     Raises:
         InputError: An image cannot be used; one line that names the argument.
@@ -73,7 +73,8 @@ def predict(
     Returns:
         A `FuScoreOutput` of N triples, in the order given.
     """
-    build_prompt(aspect)  # an unknown aspect should not cost the loading of any image
+    if aspect != ALL_ASPECTS:
+        build_prompt(aspect)  # an unknown aspect should not cost the loading of any image
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
     triples = list(zip(*load_triples(ir, vis, fused), strict=True))

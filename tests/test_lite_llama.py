@@ -1,10 +1,11 @@
-"""The embedded family: statistics, level logits, gradients, batches, files."""
+"""The embedded family: statistics, level logits, the tree of questions, gradients, files."""
 
 import pytest
 import torch
 
 from fuscore_metric.backbones import FAMILIES, backbone_class
-from fuscore_metric.backbones.lite_llama import STATISTICS, LiteLlama
+from fuscore_metric.backbones.base import Backbone
+from fuscore_metric.backbones.lite_llama import AGREEMENT, STATISTICS, LiteLlama
 from fuscore_metric.backbones.local_statistics import VARIANCE_FLOOR, LocalStatistics
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, build_prompt
@@ -16,9 +17,46 @@ def backbone(tmp_path_factory) -> LiteLlama:
     return tiny_backbone(tmp_path_factory.mktemp("words"))
 
 
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory) -> LiteLlama:
+    """A backbone whose answers depend on every token: a new one's hardly do on the images."""
+    made = tiny_backbone(tmp_path_factory.mktemp("words"), seed=1)
+    with torch.no_grad():
+        for name, weight in made.named_parameters():
+            if weight.dim() == 2 and not name.startswith("vision."):
+                weight.normal_(std=0.4)
+        made.standardise(made.encode(*triple(4, seed=1)))
+    return made
+
+
 def triple(count: int = 2, height: int = 144, width: int = 160, seed: int = 0):
     generator = torch.Generator().manual_seed(seed)
     return [torch.rand(count, 3, height, width, generator=generator) for _ in range(3)]
+
+
+def whole_prompt_logits(backbone, encoded, aspect):
+    """The native class reads each triple's whole prompt, one after another: (N, 5)."""
+    prompt, pair = build_prompt(aspect), encoded["pair"]
+    ir, vis, count = encoded["ir"][pair], encoded["vis"][pair], len(pair)
+    places, fused = encoded["source_cells"][pair], encoded["fused"]
+    images = {
+        "ir": (ir, places),
+        "vis": (vis, places),
+        "fused": (torch.cat([fused, ir, vis, encoded["agreement"]], dim=-1), encoded["cells"]),
+    }
+
+    def words(text):
+        ids = torch.tensor([backbone.words.encode(text)] * count)
+        return backbone.llama.get_input_embeddings()(ids)
+
+    pieces = []
+    for name, label in prompt.labels:
+        statistics, cells = images[name]
+        tokens = backbone.projectors[name](statistics) + backbone.cell_embedding(cells)
+        pieces += [words(label), tokens]
+    pieces.append(words(f"{prompt.question} {prompt.answer_prefix}"))
+    logits = backbone.llama(inputs_embeds=torch.cat(pieces, dim=1)).logits[:, -1]
+    return logits[:, list(level_token_ids(backbone.words, prompt.answer_prefix))]
 
 
 def test_statistics_against_a_plain_computation():
@@ -38,26 +76,101 @@ def test_statistics_against_a_plain_computation():
 def test_an_image_agrees_with_itself_and_not_with_noise(backbone):
     ir, vis, _ = triple(1)
     agreement = backbone.encode(ir, vis, ir)["agreement"]
-    with_ir, with_vis = agreement.split(STATISTICS // 2, dim=-1)
+    with_ir, with_vis = agreement.split(AGREEMENT, dim=-1)
     assert with_ir[..., :3].min() > 0.99
     assert with_vis[..., :3].abs().max() < 0.5
 
 
-def test_level_logits_equal_the_full_models(backbone):
+def whole_prompt_logits_of_all(backbone, encoded):
+    logits = [whole_prompt_logits(backbone, encoded, aspect) for aspect in ASPECTS]
+    return torch.stack(logits, dim=1)
+
+
+def in_another_order(encoded):
+    """Four triples of three source pairs: the third, the first, the third again, the second."""
+    rows, pair = torch.tensor([2, 0, 1, 3]), torch.tensor([2, 0, 2, 1])
+    own = {name: encoded[name][rows] for name in ("fused", "agreement", "cells")}
+    shared = {name: encoded[name][:3] for name in ("ir", "vis", "source_cells")}
+    return own | shared | {"pair": pair}
+
+
+def test_statistics_have_the_shapes_promised(backbone):
+    encoded, cells = backbone.encode(*triple()), backbone.preprocessing["grid"] ** 2
+    assert cells == 16
+    for name in ("ir", "vis", "fused"):
+        assert encoded[name].shape == (2, cells, STATISTICS)
+    assert encoded["agreement"].shape == (2, cells, 2 * AGREEMENT)
+    assert encoded["source_cells"].tolist() == encoded["cells"].tolist() == [list(range(cells))] * 2
+    assert encoded["pair"].tolist() == [0, 1]
+
+
+def test_the_statistics_of_one_image_are_pixel_means_and_every_spread():
+    pixels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    features = torch.rand(1, 5, 8, 8, generator=torch.Generator().manual_seed(1))
+    found = LocalStatistics([pixels, features], 2)
+    means, spreads = found.tokens().split([3, 8], dim=-1)
+    assert means[0, 1].tolist() == pytest.approx(pixels[0, :, :8, 8:].mean((1, 2)).tolist())
+    deviation = (features[0, 4, :4, 4:].var(correction=0) + VARIANCE_FLOOR).sqrt()
+    assert spreads[0, 1, -1].item() == pytest.approx(deviation.log().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("aspect", ASPECTS)
+def test_level_logits_equal_the_full_models(loud, aspect):
     """The whole vocabulary at the last position, through the native class, the same five rows."""
-    encoded = backbone.encode(*triple())
-    for aspect in ASPECTS:
-        prompt = build_prompt(aspect)
-        pieces, tokens = [], backbone._image_tokens(encoded)
-        embed = backbone.llama.get_input_embeddings()
-        for name, label in prompt.labels:
-            ids = torch.tensor([backbone.words.encode(label)] * 2)
-            pieces += [embed(ids), tokens[name]]
-        question = f"{prompt.question} {prompt.answer_prefix}"
-        pieces.append(embed(torch.tensor([backbone.words.encode(question)] * 2)))
-        full = backbone.llama(inputs_embeds=torch.cat(pieces, dim=1)).logits[:, -1]
-        rows = list(level_token_ids(backbone.words, prompt.answer_prefix))
-        assert (backbone.level_logits(encoded, aspect) - full[:, rows]).abs().max() <= 1e-5
+    encoded = loud.encode(*triple())
+    full = whole_prompt_logits(loud, encoded, aspect)
+    assert (loud.level_logits(encoded, aspect) - full).abs().max() <= 1e-5
+
+
+@pytest.mark.parametrize("aspects", [ASPECTS, ASPECTS[::-1], ("sharpness", "overall")])
+def test_the_tree_equals_whole_prompts(loud, aspects):
+    """Several questions behind one fused image, pairs shared: each as if it stood alone."""
+    encoded = in_another_order(loud.encode(*triple(4)))
+    found = loud.aspect_logits(encoded, aspects)
+    assert found.shape == (4, len(aspects), 5)
+    for number, aspect in enumerate(aspects):
+        whole = whole_prompt_logits(loud, encoded, aspect)
+        assert (found[:, number] - whole).abs().max() <= 1e-5
+
+
+def test_all_aspects_at_once_equal_one_at_a_time(loud):
+    encoded = loud.encode(*triple())
+    one_by_one = Backbone.aspect_logits(loud, encoded, ASPECTS)  # what other families do
+    assert (loud.aspect_logits(encoded, ASPECTS) - one_by_one).abs().max() <= 1e-5
+
+
+def test_an_unknown_aspect_is_refused(backbone):
+    encoded = backbone.encode(*triple(1))
+    with pytest.raises(ValueError, match="got 'beauty'"):
+        backbone.aspect_logits(encoded, ("overall", "beauty"))
+
+
+def test_fused_images_find_their_source_pair(loud):
+    """As many pairs as fused images, in another order: the numbers alone do not say which."""
+    encoded = loud.encode(*triple(2))
+    swapped = encoded | {name: encoded[name].flip(0) for name in ("ir", "vis")}
+    swapped["pair"] = torch.tensor([1, 0])
+    assert (
+        loud.aspect_logits(swapped, ASPECTS) - whole_prompt_logits_of_all(loud, encoded)
+    ).abs().max() <= 1e-5
+
+
+def test_gradients_through_the_cache_equal_the_whole_prompts(loud):
+    """What comes before the fused image reaches the answer only by its keys and values."""
+    encoded = in_another_order(loud.encode(*triple(4)))
+    weights = [
+        loud.projectors["ir"].layers[0].weight,
+        loud.llama.model.layers[0].self_attn.k_proj.weight,
+        loud.llama.model.layers[-1].self_attn.v_proj.weight,
+        loud.cell_embedding.weight,
+    ]
+    tree = loud.aspect_logits(encoded, ASPECTS)[..., 0].sum()
+    whole = whole_prompt_logits_of_all(loud, encoded)[..., 0].sum()
+    for found, expected in zip(
+        torch.autograd.grad(tree, weights), torch.autograd.grad(whole, weights), strict=True
+    ):
+        assert expected.abs().max() > 1e-4
+        assert (found - expected).abs().max() <= 1e-5 * max(1, expected.abs().max())
 
 
 def test_the_vocabulary_head_is_never_called(backbone):
@@ -94,11 +207,17 @@ def test_a_batch_gives_what_singles_give(backbone):
         assert torch.allclose(backbone.level_logits(alone, "overall"), together[n], atol=1e-5)
 
 
-def test_one_source_pair_serves_many_fused_images(backbone):
+def test_one_source_pair_serves_many_fused_images(loud):
     ir, vis, fused = triple(3)
-    shared = backbone.encode(ir[:1], vis[:1], fused)
-    repeated = backbone.encode(ir[:1].repeat(3, 1, 1, 1), vis[:1].repeat(3, 1, 1, 1), fused)
-    assert all(torch.equal(shared[name], repeated[name]) for name in repeated)
+    shared = loud.encode(ir[:1], vis[:1], fused)
+    repeated = loud.encode(ir[:1].repeat(3, 1, 1, 1), vis[:1].repeat(3, 1, 1, 1), fused)
+    for name in ("fused", "agreement", "cells"):
+        assert torch.equal(shared[name], repeated[name])
+    for name in ("ir", "vis", "source_cells"):
+        assert torch.equal(shared[name], repeated[name][:1])
+    assert shared["pair"].tolist() == [0, 0, 0]
+    once, thrice = (loud.aspect_logits(encoded, ASPECTS) for encoded in (shared, repeated))
+    assert (once - thrice).abs().max() <= 1e-5
 
 
 def test_every_input_and_aspect_matters(backbone):
@@ -132,10 +251,10 @@ def test_half_precision_is_close(backbone, tmp_path, dtype):
     backbone.save(tmp_path)
     half = LiteLlama.load(tmp_path, backbone.preprocessing, dtype=dtype).eval()
     images = triple(1, 128, 128)
-    close = half.level_logits(half.encode(*images), "overall").float()
-    assert torch.allclose(
-        close, backbone.level_logits(backbone.encode(*images), "overall"), atol=0.1
-    )
+    close = half.aspect_logits(half.encode(*images), ASPECTS)
+    assert close.dtype == torch.float32
+    whole = backbone.aspect_logits(backbone.encode(*images), ASPECTS)
+    assert torch.allclose(close, whole, atol=0.1)
 
 
 def test_families_are_listed_and_unknown_ones_named():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 Encoded = dict[str, Tensor]
-"""What a backbone makes of a batch of triples before the question; every tensor is (N, ...)."""
+"""What a backbone makes of a batch of triples before the question; its contents are its own."""
 
 
 class Backbone(nn.Module, ABC):
@@ -45,6 +46,13 @@ class Backbone(nn.Module, ABC):
 
         Only the last position, and only five rows of the vocabulary head, are computed.
         """
+
+    def aspect_logits(self, encoded: Encoded, aspects: Sequence[str]) -> Tensor:
+        """Ask for several aspects of the same images: (N, A, 5), in the order of `aspects`.
+
+        A family overrides this where it can read the images once for all questions.
+        """
+        return torch.stack([self.level_logits(encoded, aspect) for aspect in aspects], dim=1)
 
     @abstractmethod
     def save(self, directory: Path) -> None:

@@ -2,13 +2,14 @@
 
 Each image is seen at its own resolution by the first stages of a small convolutional network. The
 statistics of the feature maps over a grid of cells become its tokens; the fused image's tokens
-also say how they agree with both sources. A causal Llama reads label, tokens, label, tokens, ...,
+also say how they agree with both sources and with the stronger of the two at each place. A causal Llama reads label, tokens, label, tokens, ...,
 question and answer prefix, and answers with a level word.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -16,15 +17,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as TokenizersTokenizer
 from torch import Tensor, nn
-from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
-from fuscore_metric.backbones.local_statistics import LocalStatistics
+from fuscore_metric.backbones.local_statistics import LocalStatistics, stronger, with_edges
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
-from fuscore_metric.prompts import ASPECTS, IMAGE_ORDER, build_prompt
+from fuscore_metric.prompts import ASPECTS, build_prompt
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "min_pixels": 128 * 128,
@@ -32,15 +32,20 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
     "multiple": 1,
     "mean": 127 / 255,
     "std": 128 / 255,
-    "grid": 5,
+    "grid": 4,
 }
 """Images are resized only outside these areas: noise and blur live at the pixel scale."""
 
-PIXEL_CHANNELS = 3
-STATISTICS = 2 * (PIXEL_CHANNELS + sum(CHANNELS))
-"""Statistics of a cell of one image: mean and spread of every channel."""
-FUSED_STATISTICS = 4 * STATISTICS
-"""Of a fused cell: its own, both sources', and its correlation with each."""
+PIXEL_CHANNELS = 5
+"""Red, green, blue, gradient, Laplacian."""
+AGREEMENT = PIXEL_CHANNELS + sum(CHANNELS)
+"""Correlations of a cell of the fused image with one source: one a channel."""
+STATISTICS = PIXEL_CHANNELS + AGREEMENT
+"""Statistics of a cell of one image: means of the pixels, spread of every channel."""
+REFERENCES = ("ir", "vis", "stronger")
+"""What a fused image is compared with; see `local_statistics.stronger`."""
+FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT
+"""Of a fused cell: its own, those of each reference, and its correlation with each."""
 
 LLAMA = {
     "hidden_size": 192,
@@ -153,33 +158,35 @@ class LiteLlama(Backbone):
         """Cell statistics of the three images and of fused against each source.
 
         Returns:
-            `ir`, `vis`, `fused` (N, cells, `STATISTICS`), `agreement` (N, cells, `STATISTICS`),
-            float32, and `cells` (N, cells), the place of each cell in the grid.
+            `ir`, `vis`, `stronger` (U, cells, `STATISTICS`) of U source pairs and `source_cells`
+            (U, cells); `fused` (N, cells, `STATISTICS`), `agreement` (N, cells, 3 `AGREEMENT`),
+            `cells` (N, cells), the place of each cell in the grid, and `pair` (N,), the source pair
+            of each fused image. Statistics are float32.
         """
         # One image at a time on the CPU: its feature maps stay in the cache, which is faster
         # than a batch, and makes the numbers independent of the batch.
         size = 1 if ir.device.type == "cpu" else len(fused)
-        sources = [
-            (self._statistics(a), self._statistics(b))
-            for a, b in zip(torch.split(ir, size), torch.split(vis, size), strict=True)
-        ]
-        batches = torch.split(fused, size)
-        if len(ir) == 1:
-            sources = sources * len(batches)
-        pairs = zip(sources, batches, strict=True)
-        parts = [self._encode(*pair, self._statistics(images)) for pair, images in pairs]
-        return {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
-
-    def _encode(self, ir: LocalStatistics, vis: LocalStatistics, fused: LocalStatistics) -> Encoded:
-        count = len(fused.mean)
-        agreement = [fused.correlation(ir), fused.correlation(vis)]
-        cells = torch.arange(self.preprocessing["grid"] ** 2, device=fused.mean.device)
-        return {
-            "ir": ir.tokens().expand(count, -1, -1),
-            "vis": vis.tokens().expand(count, -1, -1),
-            "fused": fused.tokens(),
-            "agreement": torch.cat(agreement, dim=-1),
-            "cells": cells.expand(count, -1),  # (N, cells)
+        shared = len(ir) == 1
+        sources: tuple[LocalStatistics, ...] = ()
+        names = (*REFERENCES, "fused", "agreement")
+        parts: dict[str, list[Tensor]] = {name: [] for name in names}
+        for start in range(0, len(fused), size):
+            if not (shared and sources):
+                here = slice(0, 1) if shared else slice(start, start + size)
+                both = self._statistics(ir[here]), self._statistics(vis[here])
+                best = LocalStatistics(stronger(both[0].maps, both[1].maps), both[0].grid)
+                sources = (*both, best)
+                for name, source in zip(REFERENCES, sources, strict=True):
+                    parts[name].append(source.tokens())
+            one = self._statistics(fused[start : start + size])
+            parts["fused"].append(one.tokens())
+            agreement = [one.correlation(source) for source in sources]
+            parts["agreement"].append(torch.cat(agreement, dim=-1))
+        cells = torch.arange(self.preprocessing["grid"] ** 2, device=fused.device)
+        return {name: torch.cat(found) for name, found in parts.items()} | {
+            "source_cells": cells.expand(len(ir), -1),
+            "cells": cells.expand(len(fused), -1),
+            "pair": torch.arange(len(fused), device=fused.device) * (not shared),
         }
 
     def _statistics(self, images: Tensor) -> LocalStatistics:
@@ -192,27 +199,54 @@ class LiteLlama(Backbone):
         )
         pixels = (resize(images, size) - options["mean"]) / options["std"]
         maps = self.vision(pixels.to(self.vision.stem.conv.weight.dtype))
-        return LocalStatistics([pixels, *maps], options["grid"])
+        return LocalStatistics([with_edges(pixels), *maps], options["grid"])
 
     def level_logits(self, encoded: Encoded, aspect: str) -> Tensor:
         """Ask the Llama for one aspect: (N, 5)."""
-        prompt = build_prompt(aspect)
-        pieces = []
-        tokens = self._image_tokens(encoded)
-        for name, label in prompt.labels:
-            pieces += [self._text(label, tokens[name]), tokens[name]]
-        pieces.append(self._text(f"{prompt.question} {prompt.answer_prefix}", tokens["fused"]))
-        embeddings = torch.cat(pieces, dim=1)  # (N, L, hidden)
-        read = self.llama.model(inputs_embeds=embeddings, use_cache=False)
-        last = read.last_hidden_state[:, -1]  # (N, hidden)
-        rows = self.llama.lm_head.weight[list(self._level_ids[aspect])]
-        wide = torch.promote_types(last.dtype, torch.float32)  # half precision ends here
-        return F.linear(last.to(wide), rows.to(wide))
+        return self.aspect_logits(encoded, (aspect,))[:, 0]
 
-    def _image_tokens(self, encoded: Encoded) -> dict[str, Tensor]:
-        places = self.cell_embedding(encoded["cells"])  # (N, cells, hidden)
+    def aspect_logits(self, encoded: Encoded, aspects: Sequence[str]) -> Tensor:
+        """Ask for several aspects: (N, A, 5).
+
+        The prompt is a tree. Each source pair is read once, each fused image once behind its
+        pair, and the questions stand side by side behind the fused image, blind to each other.
+        """
         statistics = _projected_statistics(encoded)
-        return {name: self.projectors[name](statistics[name]) + places for name in IMAGE_ORDER}
+        sources = self._sources(statistics, encoded["source_cells"])  # (U, P, hidden)
+        # What the fused images and the questions need of a source pair: its keys and values.
+        cache = DynamicCache(config=self.llama.config)
+        self.llama.model(inputs_embeds=sources, past_key_values=cache, use_cache=True)
+        cache.batch_select_indices(encoded["pair"])
+        fused = self._tokens("fused", statistics["fused"], encoded["cells"])  # (N, K, hidden)
+        branches = [self._text(_words(aspect), fused) for aspect in aspects]
+        lengths = [branch.shape[1] for branch in branches]
+        positions, mask = _tree(sources.shape[1], fused.shape[1], lengths, fused)
+        read = self.llama.model(
+            inputs_embeds=torch.cat([fused, *branches], dim=1),  # (N, L, hidden)
+            attention_mask=mask,
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+        )
+        ends = torch.tensor(lengths, device=fused.device).cumsum(0) + fused.shape[1] - 1
+        last = read.last_hidden_state[:, ends]  # (N, A, hidden)
+        ids = torch.tensor([self._level_ids[aspect] for aspect in aspects], device=fused.device)
+        rows = self.llama.lm_head.weight[ids]  # (A, 5, hidden)
+        wide = torch.promote_types(last.dtype, torch.float32)  # half precision ends here
+        return torch.einsum("nah,alh->nal", last.to(wide), rows.to(wide))
+
+    def _sources(self, statistics: Encoded, cells: Tensor) -> Tensor:
+        """Everything before the fused image: (U, P, hidden)."""
+        pieces = []
+        for name, label in build_prompt(ASPECTS[0]).labels:
+            pieces.append(self._text(label, cells))
+            if name != "fused":
+                pieces.append(self._tokens(name, statistics[name], cells))
+        return torch.cat(pieces, dim=1)
+
+    def _tokens(self, name: str, statistics: Tensor, cells: Tensor) -> Tensor:
+        tokens: Tensor = self.projectors[name](statistics) + self.cell_embedding(cells)
+        return tokens
 
     def standardise(self, encoded: Encoded) -> None:
         """Take the mean and spread of the statistics from these triples; before training."""
@@ -245,11 +279,36 @@ class LiteLlama(Backbone):
         return backbone.to(dtype)
 
 
-def _projected_statistics(encoded: Encoded) -> dict[str, Tensor]:
+def _projected_statistics(encoded: Encoded) -> Encoded:
     """What each image's projector takes: the fused one sees the sources too."""
-    names = ("fused", "ir", "vis", "agreement")
-    return {
-        "ir": encoded["ir"],
-        "vis": encoded["vis"],
-        "fused": torch.cat([encoded[name] for name in names], dim=-1),
-    }
+    pair = encoded["pair"]
+    references = [encoded[name][pair] for name in REFERENCES]
+    fused = torch.cat([encoded["fused"], *references, encoded["agreement"]], dim=-1)
+    return {"ir": encoded["ir"], "vis": encoded["vis"], "fused": fused}
+
+
+def _words(aspect: str) -> str:
+    prompt = build_prompt(aspect)
+    return f"{prompt.question} {prompt.answer_prefix}"
+
+
+def _tree(prefix: int, stem: int, branches: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Positions and attention of one stem behind a cached prefix and branches behind the stem.
+
+    Args:
+        prefix: Tokens in the cache.
+        stem: Tokens of the fused image.
+        branches: Tokens of each question.
+        like: Gives device and dtype.
+
+    Returns:
+        (1, L) positions, as if each branch were alone, and a (1, 1, L, prefix + L) additive mask.
+    """
+    runs = [torch.arange(stem), *(stem + torch.arange(length) for length in branches)]
+    position = torch.cat(runs)  # (L,)
+    owner = torch.cat([torch.full((len(run),), n) for n, run in enumerate(runs)])
+    related = (owner == 0) | (owner == owner[:, None])  # to the stem, or within a branch
+    seen = related & (position <= position[:, None])  # (L, L)
+    seen = torch.cat([torch.ones(len(position), prefix, dtype=torch.bool), seen], dim=1)
+    mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill(~seen, torch.finfo(like.dtype).min)
+    return (prefix + position)[None].to(like.device), mask[None, None].to(like.device)

@@ -10,10 +10,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT, LEVEL_WORDS
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, LEVEL_WORDS
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from fuscore_metric.model import FuScore, FuScoreOutput
+
+CHOICES = (*ASPECTS, ALL_ASPECTS)
 
 
 def score(
@@ -26,7 +30,7 @@ def score(
         str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')
     ] = "embedded",
     revision: Annotated[str | None, typer.Option(help="Hub revision of the weights.")] = None,
-    aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(ASPECTS)}.")] = (
+    aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(CHOICES)}.")] = (
         DEFAULT_ASPECT
     ),
     device: Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")] = "cpu",
@@ -36,8 +40,8 @@ def score(
 
     Example: fuscore score --ir ir.png --vis vis.png --fused fused.png
     """
-    if aspect not in ASPECTS:
-        raise typer.BadParameter(f"expected one of {', '.join(ASPECTS)}", param_hint="--aspect")
+    if aspect not in CHOICES:
+        raise typer.BadParameter(f"expected one of {', '.join(CHOICES)}", param_hint="--aspect")
     from fuscore_metric.images import as_images, check_triples
     from fuscore_metric.model import FuScore, check_device
     from fuscore_metric.scoring import predict
@@ -61,15 +65,7 @@ def score(
 def _report(
     fused: list[Path], output: FuScoreOutput, model: FuScore, aspect: str
 ) -> dict[str, Any]:
-    results = [
-        {
-            "fused": str(path),
-            "score": output.score[n].item(),
-            "std": output.std[n].item(),
-            "probabilities": dict(zip(LEVEL_WORDS, output.probabilities[n].tolist(), strict=True)),
-        }
-        for n, path in enumerate(fused)
-    ]
+    results = [{"fused": str(path)} | _judged(output, n, aspect) for n, path in enumerate(fused)]
     spec = model.spec
     return {
         "weights": spec.name,
@@ -80,18 +76,33 @@ def _report(
     }
 
 
+def _judged(output: FuScoreOutput, number: int, aspect: str) -> dict[str, Any]:
+    def one(score: Tensor, std: Tensor, probabilities: Tensor) -> dict[str, Any]:
+        levels = dict(zip(LEVEL_WORDS, probabilities.tolist(), strict=True))
+        return {"score": score.item(), "std": std.item(), "probabilities": levels}
+
+    fields = output.score[number], output.std[number], output.probabilities[number]
+    if aspect != ALL_ASPECTS:
+        return one(*fields)
+    return {"aspects": {name: one(*(f[n] for f in fields)) for n, name in enumerate(ASPECTS)}}
+
+
 def _show(fused: list[Path], output: FuScoreOutput, model: FuScore, aspect: str) -> None:
     table = Table(box=None, pad_edge=False)
     table.add_column("fused", overflow="fold")
-    for heading in ("score", "std", *LEVEL_WORDS):
-        table.add_column(heading, justify="right", no_wrap=True)
+    several = aspect == ALL_ASPECTS
+    for heading in ASPECTS if several else ("score", "std", *LEVEL_WORDS):
+        table.add_column(heading.replace("_", " "), justify="right", no_wrap=not several)
     for n, path in enumerate(fused):
-        levels = [f"{p:.3f}" for p in output.probabilities[n].tolist()]
-        table.add_row(str(path), f"{output.score[n]:.3f}", f"{output.std[n]:.3f}", *levels)
+        numbers = output.score[n].tolist()
+        if not several:
+            numbers = [numbers, output.std[n].item(), *output.probabilities[n].tolist()]
+        table.add_row(str(path), *(f"{number:.3f}" for number in numbers))
     console = Console(highlight=False)
     console.print(table, markup=False)
+    asked = "every aspect" if several else aspect
     console.print(
-        f"{aspect}, 1 (bad) to 5 (excellent); weights {model.spec.name}, "
+        f"{asked}, 1 (bad) to 5 (excellent); weights {model.spec.name}, "
         f"{model.spec.label_statement()}",
         markup=False,
         soft_wrap=True,

@@ -42,6 +42,30 @@ def train(
 
 
 @app.command()
+def ablation(
+    recipe: Annotated[Path, typer.Argument(help="YAML recipe.")],
+    data: Annotated[Path, typer.Option(help="Folder of real source pairs and fusions.")] = Path(
+        "../shared/data"
+    ),
+    work: Annotated[Path, typer.Option(help="Folder for ratings, features and logs.")] = Path(
+        "runs/embedded"
+    ),
+    steps: Annotated[int, typer.Option(help="Steps of each run.")] = 300,
+    seeds: Annotated[int, typer.Option(help="Runs of each objective.")] = 3,
+    out: Annotated[Path, typer.Option(help="Results, one JSON line a run; resumed.")] = Path(
+        "runs/ablation.jsonl"
+    ),
+) -> None:
+    """Train with parts of the objective and compare on the test scenes."""
+    from fuscore_training.ablation import ablate, summary
+    from fuscore_training.recipe import read_recipe
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    runs = ablate(read_recipe(recipe), data=data, work=work, steps=steps, seeds=seeds, out=out)
+    typer.echo(summary(runs))
+
+
+@app.command()
 def evaluate(
     ratings: Annotated[Path, typer.Argument(help="Ratings table, CSV or Parquet.")],
     weights: Annotated[

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from fuscore_metric.backbones.base import Encoded
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
-from fuscore_training.features import FeatureCache
+from fuscore_training.features import VIEWS, FeatureCache
 from fuscore_training.ratings import RatingsTable
 from fuscore_training.sampler import SceneBatchSampler
 from fuscore_training.soft_labels import label_sigma
@@ -44,10 +45,12 @@ class LabelOptions:
     Attributes:
         sigma_min: Width of a label on which all sub-scores agree.
         kappa: How much their disagreement widens it.
+        one_hot: The nearest level alone, without width, instead; to compare with.
     """
 
     sigma_min: float = 0.3
     kappa: float = 1.0
+    one_hot: bool = False
 
 
 def make_labels(table: RatingsTable, aspect: str, options: LabelOptions) -> Labels:
@@ -65,6 +68,8 @@ def make_labels(table: RatingsTable, aspect: str, options: LabelOptions) -> Labe
     else:
         scores = torch.from_numpy(frame[SUB_SCORES].to_numpy(dtype=np.float64, copy=True))
         sigma = label_sigma(scores, sigma_min=options.sigma_min, kappa=options.kappa)
+    if options.one_hot:
+        mu, sigma = mu.round(), torch.zeros_like(sigma)
     codes, _ = pd.factorize(table.source_pairs)
     return Labels(mu, sigma, torch.from_numpy(codes.astype(np.int64)))
 
@@ -89,22 +94,23 @@ class BatchOptions:
     Attributes:
         scenes_per_batch: S.
         methods_per_scene: M.
-        overall_share: Share of batches that ask for the overall quality; the other aspects share
-            the rest evenly.
+        sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch.
+        twins: Triples that a batch shows in both views.
         least_cells: Each batch shows between this many and all cells of the grid. Leaving some out
             is cheaper, and keeps the model from learning scenes by heart.
-        seed: Seed of batches, aspects and views.
+        seed: Seed of batches, sub-scores and views.
     """
 
     scenes_per_batch: int = 6
     methods_per_scene: int = 8
-    overall_share: float = 0.6
-    least_cells: int = 10
+    sub_scores: int = 1
+    twins: int = 12
+    least_cells: int = 8
     seed: int = 0
 
 
 class BatchMaker:
-    """Row numbers -> a batch: encoded triples, an aspect, labels.
+    """Row numbers -> a batch: encoded triples, aspects, labels.
 
     Args:
         table: Training ratings.
@@ -127,34 +133,37 @@ class BatchMaker:
         self.rng = np.random.default_rng(options.seed)
 
     def __call__(self, batch: list[int]) -> dict[str, Any]:
-        """Put a batch together; `DataLoader`'s `collate_fn`."""
-        aspect = self._draw_aspect()
-        labels, chosen = self.labels[aspect], torch.tensor(batch)
+        """Put a batch together; `DataLoader`'s `collate_fn`.
+
+        Returns:
+            `encoded` of N triples, then of the second views of `twins` (T,) among them; `aspects`;
+            `mu` and `sigma` (A, N); `source_ids` (N,).
+        """
+        drawn = self.rng.choice(SUB_SCORES, self.options.sub_scores, replace=False)
+        aspects = (DEFAULT_ASPECT, *map(str, drawn))
+        labels, chosen = [self.labels[aspect] for aspect in aspects], torch.tensor(batch)
+        twins = self.rng.choice(len(batch), min(self.options.twins, len(batch)), replace=False)
         return {
-            "encoded": self._view(self.rows[batch].tolist()),
-            "aspect": aspect,
-            "mu": labels.mu[chosen],
-            "sigma": labels.sigma[chosen],
-            "source_ids": labels.source_ids[chosen],
+            "encoded": self._view(self.rows[batch], twins),
+            "aspects": aspects,
+            "mu": torch.stack([one.mu[chosen] for one in labels]),
+            "sigma": torch.stack([one.sigma[chosen] for one in labels]),
+            "source_ids": labels[0].source_ids[chosen],
+            "twins": torch.from_numpy(twins),
         }
 
-    def _draw_aspect(self) -> str:
-        if self.rng.random() < self.options.overall_share:
-            return DEFAULT_ASPECT
-        return str(self.rng.choice(SUB_SCORES))
-
-    def _view(self, rows: list[int]) -> Encoded:
-        """Some of the cells, in grid order, mirrored half of the time."""
+    def _view(self, rows: NDArray[np.int64], twins: NDArray[np.int64]) -> Encoded:
+        """Some of the cells, in grid order; each source pair in one view, twins in the other."""
         total = self.cache.cells
         count = int(self.rng.integers(min(self.options.least_cells, total), total + 1))
         cells = np.sort(self.rng.choice(total, count, replace=False))
-        encoded = self.cache.encoded(rows, torch.from_numpy(cells))
-        if self.rng.random() < 0.5:
-            side = round(total**0.5)
-            row, column = np.divmod(cells, side)
-            mirrored = torch.from_numpy(row * side + (side - 1 - column))
-            encoded["cells"] = mirrored.expand(len(rows), -1)
-        return encoded
+        of_pair = self.rng.integers(0, VIEWS, self.cache.pair_of_row.max() + 1)
+        views = of_pair[self.cache.pair_of_row[rows]]
+        return self.cache.encoded(
+            np.concatenate([rows, rows[twins]]),
+            views=np.concatenate([views, 1 - views[twins]]),
+            cells=cells,
+        )
 
 
 def make_loader(

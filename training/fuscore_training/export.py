@@ -21,6 +21,7 @@ def make_fuscore(
     base: list[dict[str, str]],
     data: list[str],
     metrics: dict[str, Any],
+    temperature: float = 1.0,
 ) -> FuScore:
     """Join a trained backbone with the record of where it comes from.
 
@@ -35,6 +36,7 @@ def make_fuscore(
         base=base,
         data=data,
         metrics=metrics,
+        temperature=temperature,
         code_revision=code_revision(),
         created=datetime.now(UTC).date().isoformat(),
     )

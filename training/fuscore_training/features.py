@@ -2,30 +2,36 @@
 
 Only for families whose vision part is frozen while training (`lite_llama`). What is stored is
 what `Backbone.encode` returns, so training reads exactly what scoring computes, rounded to float16.
+
+Each triple is stored in two views: as it is, and mirrored with a few pixels cut off. A person's
+opinion of both is the same, and so should be the model's.
 """
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
+from numpy.typing import ArrayLike, NDArray
 
 from fuscore_metric.backbones.base import Encoded
-from fuscore_metric.backbones.lite_llama import STATISTICS, LiteLlama
+from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
 from fuscore_metric.images import as_images, check_triples, to_batch
 from fuscore_training.ratings import RatingsTable
 
 log = logging.getLogger(__name__)
 
-SOURCE_FEATURES = ("ir", "vis")
+SOURCE_FEATURES = REFERENCES
 FUSED_FEATURES = ("fused", "agreement")
 DONE_FILE = "done.json"
+VIEWS = 2
+MOST_CUT = 7
+"""Most pixels cut off the top and left in the second view: every phase of the strides is seen."""
 
 
 class FeatureCache:
@@ -41,25 +47,49 @@ class FeatureCache:
             name: np.load(folder / f"{name}.npy", mmap_mode="r")
             for name in (*SOURCE_FEATURES, *FUSED_FEATURES)
         }
-        self.cells = self.arrays["fused"].shape[1]
+        self.cells = self.arrays["fused"].shape[2]
 
     def __len__(self) -> int:
         return len(self.pair_of_row)
 
-    def encoded(self, rows: Sequence[int], cells: Tensor | None = None) -> Encoded:
+    def encoded(
+        self,
+        rows: ArrayLike,
+        *,
+        views: NDArray[np.int64] | None = None,
+        cells: NDArray[np.int64] | None = None,
+    ) -> Encoded:
         """Features of some rows, as `Backbone.encode` returns them.
 
         Args:
             rows: N row numbers of the table.
-            cells: (K,) the cells to keep; all by default.
+            views: (N,) 0 for a triple as it is, 1 for its mirrored view; all 0 by default.
+            cells: (K,) the cells to keep, as places in the first view; all by default.
         """
-        kept = torch.arange(self.cells) if cells is None else cells
         index = np.asarray(rows)
+        view = np.zeros(len(index), dtype=np.int64) if views is None else views
+        kept = np.arange(self.cells) if cells is None else cells
+        places = np.stack([kept, mirrored(kept, self.cells)])  # (VIEWS, K)
+        # Rows of one source pair in one view share what comes before the fused image.
+        shown, pair = np.unique(
+            np.stack([self.pair_of_row[index], view]), axis=1, return_inverse=True
+        )
         found = {}
         for name, array in self.arrays.items():
-            chosen = self.pair_of_row[index] if name in SOURCE_FEATURES else index
-            found[name] = torch.from_numpy(array[chosen][:, kept.numpy()]).float()  # (N, K, F)
-        return found | {"cells": kept.expand(len(index), -1)}
+            row, seen = shown if name in SOURCE_FEATURES else (index, view)
+            found[name] = torch.from_numpy(array[row[:, None], seen[:, None], places[seen]]).float()
+        found["source_cells"] = torch.from_numpy(places[shown[1]])
+        return found | {
+            "cells": torch.from_numpy(places[view]),
+            "pair": torch.from_numpy(pair.reshape(-1)),
+        }
+
+
+def mirrored(cells: NDArray[np.int64], total: int) -> NDArray[np.int64]:
+    """Places of cells (K,) of a square grid of `total` cells after mirroring left to right."""
+    side = round(total**0.5)
+    row, column = np.divmod(cells, side)
+    return np.asarray(row * side + (side - 1 - column))
 
 
 def build_features(
@@ -82,23 +112,25 @@ def build_features(
     codes, _ = pd.factorize(table.source_pairs.reset_index(drop=True))
     np.save(folder / "pair_of_row.npy", codes)
     groups = [np.flatnonzero(codes == code).tolist() for code in range(codes.max() + 1)]
-    shape = backbone.preprocessing["grid"] ** 2, STATISTICS
-    for name, length in [(n, len(groups)) for n in SOURCE_FEATURES] + [
-        (n, len(frame)) for n in FUSED_FEATURES
-    ]:
-        np.lib.format.open_memmap(
-            folder / f"{name}.npy", mode="w+", dtype=np.float16, shape=(length, *shape)
-        ).flush()
-    names = (*SOURCE_FEATURES, *FUSED_FEATURES)
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r+") for name in names}
+    cells = backbone.preprocessing["grid"] ** 2
+    sizes = {name: (len(groups), STATISTICS) for name in SOURCE_FEATURES} | {
+        "fused": (len(frame), STATISTICS),
+        "agreement": (len(frame), len(REFERENCES) * AGREEMENT),
+    }
+    arrays = {
+        name: np.lib.format.open_memmap(
+            folder / f"{name}.npy",
+            mode="w+",
+            dtype=np.float16,
+            shape=(length, VIEWS, cells, statistics),
+        )
+        for name, (length, statistics) in sizes.items()
+    }
     # One process with all threads: PyTorch takes its slow convolutions where it has one thread.
     for pair, rows in enumerate(groups):
-        encoded = _encode_pair(frame.iloc[rows], backbone)
-        for name, array in arrays.items():
-            values = encoded[name].half().numpy()
-            array[pair if name in SOURCE_FEATURES else rows] = (
-                values[0] if name in SOURCE_FEATURES else values
-            )
+        for view, encoded in enumerate(_encode_pair(frame.iloc[rows], backbone, seed=pair)):
+            for name, array in arrays.items():
+                array[[pair] if name in SOURCE_FEATURES else rows, view] = encoded[name].half()
         if pair % 30 == 0:
             log.info("encoded %d of %d source pairs", pair + 1, len(groups))
     for array in arrays.values():
@@ -107,10 +139,13 @@ def build_features(
     return FeatureCache(folder)
 
 
-def _encode_pair(files: pd.DataFrame, backbone: LiteLlama) -> Encoded:
-    """Encode all fused images of one source pair, its sources once."""
+def _encode_pair(files: pd.DataFrame, backbone: LiteLlama, *, seed: int) -> Iterator[Encoded]:
+    """Encode all fused images of one source pair, its sources once, in each view."""
     ir, vis = as_images(files["ir"].iloc[0], "ir"), as_images(files["vis"].iloc[0], "vis")
     fused = as_images(files["fused"].tolist(), "fused")
     check_triples(ir * len(fused), vis * len(fused), fused)
+    images = to_batch(ir), to_batch(vis), to_batch(fused)
+    top, left = np.random.default_rng(seed).integers(0, MOST_CUT, 2, endpoint=True).tolist()
     with torch.inference_mode():
-        return backbone.encode(to_batch(ir), to_batch(vis), to_batch(fused))
+        yield backbone.encode(*images)
+        yield backbone.encode(*(batch[..., top:, left:].flip(-1) for batch in images))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar, get_origin, get_type_hints
 
@@ -26,7 +26,8 @@ class Recipe:
 
     Attributes:
         name: Name of the weights.
-        seed: Seed of the split and of the weights' start.
+        seed: Seed of the weights' start, and of the split if none is given.
+        split: File of held-out scenes and methods, relative to the recipe's; drawn if empty.
         llama: Over the language part's default shape.
         preprocessing: Over the pixel path's defaults.
         proxy: How many proxy ratings of each kind a scene gets.
@@ -37,6 +38,7 @@ class Recipe:
 
     name: str
     seed: int = 0
+    split: str = ""
     llama: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
@@ -57,7 +59,8 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"No recipe {str(path)!r}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    return _build(Recipe, content, str(path))
+    recipe = _build(Recipe, content, str(path))
+    return replace(recipe, split=str(path.parent / recipe.split)) if recipe.split else recipe
 
 
 def _build(kind: type[Options], content: Any, where: str) -> Options:

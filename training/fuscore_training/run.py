@@ -7,16 +7,20 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
 
 from fuscore_metric.backbones.lite_llama import LiteLlama
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
+from fuscore_training.calibration import Predictions, calibrate
 from fuscore_training.datasets import make_loader
 from fuscore_training.evaluate import evaluate
 from fuscore_training.export import make_fuscore
@@ -25,12 +29,65 @@ from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
 from fuscore_training.proxy_ratings import find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings, split_by_scene
 from fuscore_training.recipe import Recipe
+from fuscore_training.split import Split, read_split
 from fuscore_training.trainer import fit, predict_cached
 
 log = logging.getLogger(__name__)
 
 ROW = "row"
 """Column with a row's place in the whole table, and so in the feature cache."""
+
+
+@dataclass(frozen=True)
+class Material:
+    """What training and testing read, made once for any number of runs.
+
+    Attributes:
+        table: All ratings, with a column `row`.
+        split: Held-out scenes and methods; None if scenes were drawn.
+        parts: Ratings by split name.
+        cache: Features of all ratings.
+    """
+
+    table: RatingsTable
+    split: Split | None
+    parts: dict[str, RatingsTable]
+    cache: FeatureCache
+
+    def rows(self, part: str) -> list[int]:
+        """Places of a part's ratings in the whole table."""
+        return list(map(int, self.parts[part].frame[ROW]))
+
+
+def prepare(recipe: Recipe, *, data: Path, work: Path) -> Material:
+    """Make ratings and features, or open those of an earlier run with the same options.
+
+    Args:
+        recipe: Options.
+        data: Folder of real source pairs and fusions, see `proxy_ratings`.
+        work: Folder for everything in between; may be gigabytes.
+    """
+    table = _ratings(recipe, data, work)
+    split = read_split(Path(recipe.split)) if recipe.split else None
+    parts = split.apply(table) if split else split_by_scene(table, seed=recipe.seed)
+    log.info("rows: %s", {name: len(part) for name, part in parts.items()})
+    return Material(table, split, parts, _features(recipe, table, _new(recipe, work), work))
+
+
+def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
+    """Fit a new backbone; it comes back with the best weights on the validation scenes."""
+    backbone, cache, rows = _new(recipe, work), material.cache, material.rows
+    some = np.random.default_rng(recipe.seed).choice(rows("train"), 1000)
+    backbone.standardise(cache.encoded(some))
+    parts = material.parts
+    loader = make_loader(parts["train"], rows("train"), cache, recipe.labels, recipe.batches)
+    fit(backbone, loader, parts["val"], rows("val"), cache, work / "fit", recipe.fit)
+    return backbone
+
+
+def _new(recipe: Recipe, work: Path) -> LiteLlama:
+    options = {"llama": recipe.llama, "preprocessing": recipe.preprocessing}
+    return new_lite_llama(work / "words", seed=recipe.seed, **options)
 
 
 def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
@@ -45,33 +102,29 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
     Returns:
         The metrics on the test scenes, as stored in `fuscore.json`.
     """
-    table = _ratings(recipe, data, work)
-    parts = split_by_scene(table, seed=recipe.seed)
-    rows = {name: part.frame[ROW].tolist() for name, part in parts.items()}
-    log.info("rows: %s", {name: len(found) for name, found in rows.items()})
-    backbone = new_lite_llama(
-        work / "words", seed=recipe.seed, llama=recipe.llama, preprocessing=recipe.preprocessing
-    )
-    cache = _features(recipe, table, backbone, work)
-    some = np.random.default_rng(recipe.seed).choice(rows["train"], 1000).tolist()
-    backbone.standardise(cache.encoded(some))
-    loader = make_loader(parts["train"], rows["train"], cache, recipe.labels, recipe.batches)
-    fit(backbone, loader, parts["val"], rows["val"], cache, work / "fit", recipe.fit)
+    material = prepare(recipe, data=data, work=work)
+    backbone = train(recipe, material, work)
     # The checkpoint is stored in float16 to stay small; what is measured is what is stored.
     backbone.half().float()
-    held_out = sorted(parts["test"].frame["scene"].unique())
+    calibration = calibrate(
+        _predictions(backbone, material, "val"), _predictions(backbone, material, "test")
+    )
     fuscore = make_fuscore(
         backbone,
         name=recipe.name,
-        table=table,
+        table=material.table,
         base=[VISION_SOURCE],
-        data=sorted({scene.split("/")[0] for scene in table.frame["scene"]}),
+        data=sorted({scene.split("/")[0] for scene in material.table.frame["scene"]}),
+        temperature=calibration.temperature,
         metrics={},
     )
-    metrics = _test_metrics(backbone, cache, parts["test"], rows["test"])
+    held_out = sorted(material.parts["test"].frame["scene"].unique())
+    metrics = test_metrics(backbone, material)
+    metrics["calibration"] = calibration.summary()
     scenes = [scene for scene in find_scenes(data) if scene.name in held_out]
     metrics["acceptance"] = asdict(check_acceptance(fuscore, scenes))
-    fuscore.spec.metrics.update(metrics, held_out_scenes=held_out)
+    methods = list(material.split.held_out_methods) if material.split else []
+    fuscore.spec.metrics.update(metrics, held_out_scenes=held_out, held_out_methods=methods)
     backbone.half()
     fuscore.save_pretrained(out)
     return metrics
@@ -96,18 +149,36 @@ def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Pa
     return build_features(table, backbone, work / "features", key=key)
 
 
-def _test_metrics(
-    backbone: LiteLlama, cache: FeatureCache, test: RatingsTable, rows: list[int]
-) -> dict[str, Any]:
-    """Agreement with the held-out proxy ratings, for all rows and for undamaged fusions alone."""
-    scores, _ = predict_cached(backbone, cache, rows)
-    frame = test.frame
-    metrics = {}
-    for name, chosen in {
-        "held_out_proxy": np.ones(len(frame), dtype=bool),
-        "held_out_proxy_undamaged": frame["kind"].isin(["method", "plain"]).to_numpy(),
-    }.items():
-        part = frame[chosen]
-        found = evaluate(scores[chosen], part["overall"], part["scene"], part["method"])
-        metrics[name] = json.loads(found.to_json())
-    return metrics
+def _predictions(backbone: LiteLlama, material: Material, part: str) -> Predictions:
+    frame = material.parts[part].frame
+    score, std = predict_cached(backbone, material.cache, material.rows(part))
+    return Predictions(score, std, frame["overall"].to_numpy(), frame["scene"].to_numpy())
+
+
+def test_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
+    """Agreement with the held-out proxy ratings: all rows, parts of them, and by aspect."""
+    frame = material.parts["test"].frame
+    scores, _ = predict_cached(backbone, material.cache, material.rows("test"), aspect=ALL_ASPECTS)
+    undamaged = frame["kind"].isin(["method", "plain"]).to_numpy()
+    chosen = {"": np.ones(len(frame), dtype=bool), "_undamaged": undamaged}
+    if material.split:
+        unseen = material.split.is_held_out(frame).to_numpy()
+        chosen |= {"_held_out_methods": unseen, "_undamaged_held_out_methods": unseen & undamaged}
+    overall = scores[:, ASPECTS.index(DEFAULT_ASPECT)]
+    metrics: dict[str, Any] = {}
+    for name, rows in chosen.items():
+        part = frame[rows]
+        found = evaluate(overall[rows], part["overall"], part["scene"], part["method"])
+        metrics[f"held_out_proxy{name}"] = json.loads(found.to_json())
+    return metrics | {"aspect_srcc": aspect_table(scores, frame)}
+
+
+def aspect_table(scores: NDArray[np.float64], frame: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """SRCC of each aspect's scores, (N, A) columns of `scores`, with each aspect's ratings."""
+    return {
+        asked: {
+            rated: round(float(spearmanr(scores[:, n], frame[rated]).statistic), 4)
+            for rated in ASPECTS
+        }
+        for n, asked in enumerate(ASPECTS)
+    }

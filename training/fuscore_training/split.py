@@ -26,7 +26,7 @@ class Split:
     held_out_methods: tuple[str, ...] = ()
 
     def apply(self, table: RatingsTable) -> dict[str, RatingsTable]:
-        """Split a table into "train", "val" and "test"; scenes that are not listed are for training.
+        """Split a table into "train", "val" and "test"; scenes not listed are for training.
 
         Rows of the held-out methods, by column `base` if there is one (the method behind a degraded
         image), else `method`, are dropped from training and validation.

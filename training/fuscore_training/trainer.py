@@ -24,7 +24,7 @@ from transformers import (
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.levels import expected_score, level_probabilities, score_variance
-from fuscore_metric.prompts import DEFAULT_ASPECT
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.evaluate import Evaluation, evaluate
 from fuscore_training.features import FeatureCache
 from fuscore_training.losses import LossWeights, tripartite_loss
@@ -44,6 +44,8 @@ class FitOptions:
         warmup: Share of the steps.
         evaluate_every: Steps between looks at the validation scenes; the best weights are kept.
         weights: Weights of the three parts of the loss.
+        sub_scores: Weight of the sub-scores' loss beside that of the overall quality.
+        twins: Weight of the squared difference between the scores of a triple's two views.
         seed: Seed of dropout and the like.
     """
 
@@ -53,19 +55,21 @@ class FitOptions:
     warmup: float = 0.03
     evaluate_every: int = 500
     weights: LossWeights = field(default_factory=LossWeights)
+    sub_scores: float = 0.5
+    twins: float = 5.0
     seed: int = 0
 
 
 class LevelReader(nn.Module):
-    """What the Trainer trains: encoded triples and an aspect -> level logits (N, 5)."""
+    """What the Trainer trains: encoded triples and aspects -> level logits (N, A, 5)."""
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
 
-    def forward(self, encoded: Encoded, aspect: str) -> Tensor:
+    def forward(self, encoded: Encoded, aspects: Sequence[str]) -> Tensor:
         """Read the level logits."""
-        return self.backbone.level_logits(encoded, aspect)
+        return self.backbone.aspect_logits(encoded, aspects)
 
 
 def predict_cached(
@@ -74,22 +78,35 @@ def predict_cached(
     rows: Sequence[int],
     *,
     aspect: str = DEFAULT_ASPECT,
+    view: int = 0,
     batch_size: int = 64,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Scores and standard deviations of cached rows.
 
+    Args:
+        backbone: The model.
+        cache: Encoded triples.
+        rows: N rows of the cache.
+        aspect: One of `ASPECTS`, or "all".
+        view: 1 for the mirrored view of each triple.
+        batch_size: Triples computed at once.
+
     Returns:
-        (N,) scores in [1, 5] and (N,) standard deviations.
+        (N,) scores in [1, 5] and (N,) standard deviations; (N, A) of "all".
     """
+    aspects = ASPECTS if aspect == ALL_ASPECTS else (aspect,)
     scores, variances = [], []
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
-            encoded = cache.encoded(rows[start : start + batch_size])
-            probabilities = level_probabilities(backbone.level_logits(encoded, aspect))
+            chosen = rows[start : start + batch_size]
+            encoded = cache.encoded(chosen, views=np.full(len(chosen), view))
+            probabilities = level_probabilities(backbone.aspect_logits(encoded, aspects))
             scores.append(expected_score(probabilities))
             variances.append(score_variance(probabilities))
-    score = torch.cat(scores).double().numpy()
-    return score, torch.cat(variances).double().sqrt().numpy()
+    score, std = torch.cat(scores).double(), torch.cat(variances).double().sqrt()
+    if aspect != ALL_ASPECTS:
+        score, std = score[:, 0], std[:, 0]
+    return score.numpy(), std.numpy()
 
 
 class FuScoreTrainer(Trainer):
@@ -98,7 +115,7 @@ class FuScoreTrainer(Trainer):
     Args:
         loader: Training batches, each already a whole S x M batch.
         validate: Returns the evaluation of the current weights.
-        weights: Weights of the loss terms.
+        options: Weights of the loss terms.
         model: A `LevelReader`.
         args: The Trainer's own arguments.
     """
@@ -108,7 +125,7 @@ class FuScoreTrainer(Trainer):
         *,
         loader: DataLoader[int],
         validate: Callable[[], Evaluation],
-        weights: LossWeights,
+        options: FitOptions,
         model: LevelReader,
         args: TrainingArguments,
     ) -> None:
@@ -117,7 +134,7 @@ class FuScoreTrainer(Trainer):
         super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=rows)
         self.reader = model
         self.add_callback(_EpochOfSampler(loader))
-        self.loader, self.validate, self.weights = loader, validate, weights
+        self.loader, self.validate, self.options = loader, validate, options
         self.terms: dict[str, list[float]] = defaultdict(list)
 
     def get_train_dataloader(self) -> DataLoader[int]:
@@ -131,14 +148,29 @@ class FuScoreTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Three-part loss of one batch; each part is logged."""
-        logits = model(inputs["encoded"], inputs["aspect"])
-        terms = tripartite_loss(
-            logits, inputs["mu"], inputs["sigma"], inputs["source_ids"], weights=self.weights
-        )
-        for name in ("dist", "within", "cross"):
-            self.terms[name].append(float(getattr(terms, name).detach()))
-        return (terms.total, logits) if return_outputs else terms.total
+        """Three-part loss of each aspect, and the disagreement of twins; each part is logged."""
+        logits = model(inputs["encoded"], inputs["aspects"])  # (N + T, A, 5)
+        count = len(inputs["source_ids"])
+        parts: dict[str, Tensor] = defaultdict(lambda: logits.new_zeros(()))
+        total = logits.new_zeros(())
+        for number, (mu, sigma) in enumerate(zip(inputs["mu"], inputs["sigma"], strict=True)):
+            terms = tripartite_loss(
+                logits[:count, number],
+                mu,
+                sigma,
+                inputs["source_ids"],
+                weights=self.options.weights,
+            )
+            share = self.options.sub_scores / (len(inputs["mu"]) - 1) if number else 1.0
+            total = total + share * terms.total
+            for name in ("dist", "within", "cross"):
+                parts[name] = parts[name] + share * getattr(terms, name).detach()
+        scores = expected_score(level_probabilities(logits))  # (N + T, A)
+        twins = (scores[count:] - scores[inputs["twins"]]).square().mean()
+        total = total + self.options.twins * twins
+        for name, value in (parts | {"twins": twins.detach()}).items():
+            self.terms[name].append(float(value))
+        return (total, logits) if return_outputs else total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Add the mean of each loss part since the last log."""
@@ -204,7 +236,7 @@ def fit(
         args=_arguments(out, options),
         loader=loader,
         validate=validate,
-        weights=options.weights,
+        options=options,
     )
     trainer.train()
     backbone.eval()

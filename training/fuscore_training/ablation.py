@@ -1,0 +1,117 @@
+"""What each part of the objective is worth: the same short run with parts of it, several seeds."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from fuscore_metric.prompts import DEFAULT_ASPECT
+from fuscore_training.datasets import LabelOptions
+from fuscore_training.evaluate import evaluate
+from fuscore_training.losses import LossWeights
+from fuscore_training.recipe import Recipe
+from fuscore_training.run import Material, prepare, train
+from fuscore_training.trainer import predict_cached
+
+log = logging.getLogger(__name__)
+
+VARIANTS: dict[str, tuple[bool, LossWeights, float]] = {
+    "KL, one-hot labels": (True, LossWeights(1, 0, 0), 0.0),
+    "KL, soft labels": (False, LossWeights(1, 0, 0), 0.0),
+    "KL + within": (False, LossWeights(1, 1, 0), 0.0),
+    "KL + cross": (False, LossWeights(1, 0, 1), 0.0),
+    "KL + within + cross": (False, LossWeights(1, 1, 1), 0.0),
+    "all, and twins": (False, LossWeights(1, 1, 1), 5.0),
+}
+"""Name -> (one-hot labels, weights of the three parts, weight of the twins)."""
+MEASURES = ("srcc", "plcc", "within_srcc", "pairwise", "error", "mirror")
+
+
+def ablate(
+    recipe: Recipe, *, data: Path, work: Path, steps: int, seeds: int, out: Path
+) -> pd.DataFrame:
+    """Train every variant with every seed and measure on the test scenes.
+
+    A finished run is a line of `out`; runs that are there already are not repeated.
+
+    Args:
+        recipe: Everything but steps, seeds, label kind and loss weights.
+        data: As for `run`.
+        work: As for `run`.
+        steps: Of each run; a reduced schedule.
+        seeds: Runs of each variant.
+        out: JSON lines.
+
+    Returns:
+        One row a run: `variant`, `seed` and `MEASURES`; see `_measure`.
+    """
+    material = prepare(recipe, data=data, work=work)
+    done = _read(out)
+    for seed in range(seeds):
+        for name in VARIANTS:
+            key = {"variant": name, "seed": seed, "steps": steps}
+            if any(key.items() <= line.items() for line in done):
+                continue
+            started = time.monotonic()
+            found = _measure(_variant(recipe, name, seed, steps), material, work / "ablation")
+            done.append(key | found | {"seconds": round(time.monotonic() - started)})
+            with out.open("a") as file:
+                file.write(json.dumps(done[-1]) + "\n")
+            log.info("%s", done[-1])
+    return pd.DataFrame([line for line in done if line["steps"] == steps])
+
+
+def summary(runs: pd.DataFrame) -> str:
+    """Mean and standard deviation over the seeds: a markdown table, one line a variant."""
+    lines = [f"| objective | {' | '.join(MEASURES)} |", "|---" * (len(MEASURES) + 1) + "|"]
+    for name in VARIANTS:
+        rows = runs[runs["variant"] == name]
+        cells = [f"{rows[m].mean():.3f} ± {rows[m].std(ddof=1):.3f}" for m in MEASURES]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _variant(recipe: Recipe, name: str, seed: int, steps: int) -> Recipe:
+    one_hot, weights, twins = VARIANTS[name]
+    fit = replace(
+        recipe.fit, steps=steps, evaluate_every=steps, weights=weights, twins=twins, seed=seed
+    )
+    labels = LabelOptions(**(asdict(recipe.labels) | {"one_hot": one_hot}))
+    # Twins cost time even at weight 0, and are left in: each run sees the same batches.
+    return replace(
+        recipe, seed=seed, fit=fit, labels=labels, batches=replace(recipe.batches, seed=seed)
+    )
+
+
+def _measure(recipe: Recipe, material: Material, work: Path) -> dict[str, Any]:
+    """Agreement on the test scenes; `error` is the mean of |score - rating|.
+
+    `mirror` is the mean change of the score in the second view over the mean spread of the scores
+    of a scene's undamaged fusions.
+    """
+    backbone = train(recipe, material, work)
+    frame, rows = material.parts["test"].frame, material.rows("test")
+    score, _ = predict_cached(backbone, material.cache, rows)
+    other, _ = predict_cached(backbone, material.cache, rows, view=1)
+    found = evaluate(score, frame[DEFAULT_ASPECT], frame["scene"], frame["method"], n_boot=0)
+    undamaged = frame["kind"].isin(["method", "plain"]).to_numpy()
+    spread = pd.Series(score)[undamaged].groupby(frame["scene"][undamaged].to_numpy()).std().mean()
+    return {
+        "srcc": found.srcc.value,
+        "plcc": found.plcc.value,
+        "within_srcc": found.within_srcc.value,
+        "pairwise": found.pairwise_accuracy.value,
+        "error": float(np.abs(score - frame[DEFAULT_ASPECT].to_numpy()).mean()),
+        "mirror": float(np.abs(score - other)[undamaged].mean() / spread),
+    }
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
