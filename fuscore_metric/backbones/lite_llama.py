@@ -2,8 +2,9 @@
 
 Each image is seen at its own resolution by the first stages of a small convolutional network. The
 statistics of the feature maps over a grid of cells become its tokens; the fused image's tokens
-also say how they agree with both sources and with the stronger of the two at each place. A causal Llama reads label, tokens, label, tokens, ...,
-question and answer prefix, and answers with a level word.
+also say how they agree with both sources and with the stronger of the two at each place. A causal
+Llama reads label, tokens, label, tokens, ..., question and answer prefix, and answers with a level
+word.
 """
 
 from __future__ import annotations
