@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from importlib.resources import files
 from pathlib import Path
@@ -12,7 +13,9 @@ from fuscore_metric.backbones import FAMILIES
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, PROMPT_VERSION
 
 SPEC_FILE = "fuscore.json"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
+READABLE_VERSIONS = (1, 2)
+"""1 had no `temperature`."""
 EMBEDDED = "embedded"
 
 LabelKind = Literal["proxy", "human", "model", "none"]
@@ -46,6 +49,8 @@ class FuScoreSpec:
         aspects: Aspects that the weights were trained to answer for.
         base: Origin of pretrained parts: id, revision, licence.
         data: Names of the data sets that the weights saw.
+        temperature: T of P(a better than b) = Phi((s_a - s_b) / (T sqrt(v_a + v_b))), fitted on
+            validation scenes; > 0. Changes no score and no std.
         metrics: Results on held-out data, as measured by the training code.
         code_revision: Revision of the code that made the weights.
         created: ISO date.
@@ -62,6 +67,7 @@ class FuScoreSpec:
     aspects: tuple[str, ...] = ASPECTS
     base: list[dict[str, str]] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
+    temperature: float = 1.0
     metrics: dict[str, Any] = field(default_factory=dict)
     code_revision: str = "unknown"
     created: str = ""
@@ -98,11 +104,12 @@ def _checked(content: Any, path: Path) -> FuScoreSpec:
     if not isinstance(content, dict):
         raise CheckpointError(f"Expected an object in {str(path)!r}, got {type(content).__name__}")
     version = content.get("format_version", FORMAT_VERSION)
-    if version != FORMAT_VERSION:
+    if version not in READABLE_VERSIONS:
         raise CheckpointError(
-            f"Expected format version {FORMAT_VERSION} in {str(path)!r}, got {version}: "
+            f"Expected format version up to {FORMAT_VERSION} in {str(path)!r}, got {version}: "
             "a newer fuscore-metric may read it"
         )
+    content["format_version"] = FORMAT_VERSION
     if unknown := sorted(set(content) - {f.name for f in fields(FuScoreSpec)}):
         raise CheckpointError(f"Unknown keys in {str(path)!r}: {', '.join(unknown)}")
     if missing := sorted({"name", "family", "preprocessing", "label_kind"} - set(content)):
@@ -123,6 +130,12 @@ def _check_reproducible(spec: FuScoreSpec, path: Path) -> None:
         kinds = ", ".join(LABEL_MEANING)
         raise CheckpointError(
             f"Expected `label_kind` in {kinds} in {str(path)!r}, got {spec.label_kind!r}"
+        )
+    number = isinstance(spec.temperature, (int, float)) and not isinstance(spec.temperature, bool)
+    if not (number and 0 < spec.temperature < math.inf):
+        raise CheckpointError(
+            f"Expected `temperature` to be a number above 0 in {str(path)!r}, "
+            f"got {spec.temperature!r}"
         )
     for name, ours in (("prompt_version", PROMPT_VERSION), ("level_words", LEVEL_WORDS)):
         theirs = getattr(spec, name)

@@ -103,9 +103,15 @@ def score_variance(probabilities: Tensor) -> Tensor:
 
 
 def preference(
-    score_a: Tensor, score_b: Tensor, variance_a: Tensor, variance_b: Tensor, *, eps: float = 1e-6
+    score_a: Tensor,
+    score_b: Tensor,
+    variance_a: Tensor,
+    variance_b: Tensor,
+    *,
+    temperature: float = 1.0,
+    eps: float = 1e-6,
 ) -> Tensor:
-    """Probability that a person prefers a to b: Phi((s_a - s_b) / sqrt(v_a + v_b)).
+    """Probability that a person prefers a to b: Phi((s_a - s_b) / (T sqrt(v_a + v_b))).
 
     Thurstone's model, case V with unequal variances. The two may come from different scenes.
 
@@ -114,10 +120,16 @@ def preference(
         score_b: (N,) scores of the second images.
         variance_a: (N,) variances of the first scores.
         variance_b: (N,) variances of the second scores.
+        temperature: T > 0; below 1 makes the answer surer. `FuScoreSpec.temperature` calibrates.
         eps: Added to the summed variance so that two certain scores still compare.
 
     Returns:
         (N,) probabilities in [0, 1]; 0.5 for equal scores.
+
+    Raises:
+        ValueError: The temperature is not above 0.
     """
-    z = (score_a - score_b) / (variance_a + variance_b + eps).sqrt()
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"Expected `temperature` to be above 0, got {temperature}")
+    z = (score_a - score_b) / (variance_a + variance_b + eps).sqrt() / temperature
     return 0.5 * torch.erfc(-z / math.sqrt(2.0))

@@ -18,6 +18,7 @@ from fuscore_metric.levels import (
     SCORE_RANGE,
     expected_score,
     level_probabilities,
+    preference,
     score_variance,
 )
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
@@ -178,6 +179,20 @@ class FuScore(nn.Module):
         if aspect == ALL_ASPECTS:
             return FuScoreOutput.from_logits(self.backbone.aspect_logits(encoded, ASPECTS))
         return FuScoreOutput.from_logits(self.backbone.level_logits(encoded, aspect))
+
+    def preference(self, a: FuScoreOutput, b: FuScoreOutput) -> Tensor:
+        """Probability that a person prefers a to b, calibrated by the weights' temperature.
+
+        Args:
+            a: What this model said of N triples.
+            b: What it said of N others, or of one; of the same or other scenes.
+
+        Returns:
+            (N,) in [0, 1]; (N, A) for outputs of all aspects.
+        """
+        return preference(
+            a.score, b.score, a.variance, b.variance, temperature=self.spec.temperature
+        )
 
 
 def check_device(device: str | torch.device) -> torch.device:

@@ -1,12 +1,19 @@
 """The embedded family: statistics, level logits, the tree of questions, gradients, files."""
 
+import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from fuscore_metric.backbones import FAMILIES, backbone_class
 from fuscore_metric.backbones.base import Backbone
-from fuscore_metric.backbones.lite_llama import AGREEMENT, STATISTICS, LiteLlama
-from fuscore_metric.backbones.local_statistics import VARIANCE_FLOOR, LocalStatistics
+from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
+from fuscore_metric.backbones.local_statistics import (
+    VARIANCE_FLOOR,
+    LocalStatistics,
+    stronger,
+    with_edges,
+)
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, build_prompt
 from tests.tiny_model import tiny_backbone
@@ -36,13 +43,14 @@ def triple(count: int = 2, height: int = 144, width: int = 160, seed: int = 0):
 
 def whole_prompt_logits(backbone, encoded, aspect):
     """The native class reads each triple's whole prompt, one after another: (N, 5)."""
-    prompt, pair = build_prompt(aspect), encoded["pair"]
-    ir, vis, count = encoded["ir"][pair], encoded["vis"][pair], len(pair)
-    places, fused = encoded["source_cells"][pair], encoded["fused"]
+    prompt, pair, count = build_prompt(aspect), encoded["pair"], len(encoded["pair"])
+    references = {name: encoded[name][pair] for name in REFERENCES}
+    compared = [encoded["fused"], *references.values(), encoded["agreement"]]
+    places = encoded["source_cells"][pair]
     images = {
-        "ir": (ir, places),
-        "vis": (vis, places),
-        "fused": (torch.cat([fused, ir, vis, encoded["agreement"]], dim=-1), encoded["cells"]),
+        "ir": (references["ir"], places),
+        "vis": (references["vis"], places),
+        "fused": (torch.cat(compared, dim=-1), encoded["cells"]),
     }
 
     def words(text):
@@ -76,9 +84,34 @@ def test_statistics_against_a_plain_computation():
 def test_an_image_agrees_with_itself_and_not_with_noise(backbone):
     ir, vis, _ = triple(1)
     agreement = backbone.encode(ir, vis, ir)["agreement"]
-    with_ir, with_vis = agreement.split(AGREEMENT, dim=-1)
+    with_ir, with_vis, with_stronger = agreement.split(AGREEMENT, dim=-1)
     assert with_ir[..., :3].min() > 0.99
     assert with_vis[..., :3].abs().max() < 0.5
+    assert (with_stronger[..., :3] > with_vis[..., :3]).all()
+    assert with_stronger[..., :3].max() < 0.9
+
+
+def test_edges_against_scipy():
+    pixels = torch.rand(1, 3, 12, 16, generator=torch.Generator().manual_seed(0))
+    found = with_edges(pixels)[0]
+    assert torch.equal(found[:3], pixels[0])
+    grey = pixels[0].mean(0).double().numpy()
+    gradient = np.hypot(*(ndimage.sobel(grey, axis, mode="nearest") / 4 for axis in (0, 1)))
+    laplacian = np.abs(ndimage.laplace(grey, mode="nearest")) / 2
+    assert found[3].numpy() == pytest.approx(gradient, abs=1e-3)  # a root kept off 0
+    assert found[4].numpy() == pytest.approx(laplacian, abs=1e-6)
+    mirrored = with_edges(pixels.flip(-1))[0].flip(-1)
+    assert torch.allclose(mirrored, found, atol=1e-6)
+
+
+def test_the_stronger_source_is_the_brighter_pixel_and_the_larger_feature():
+    one = [torch.tensor([-1.0, 0.5, 0.0]), torch.tensor([-3.0, 2.0, 1.0])]
+    other = [torch.tensor([-2.0, 0.7, 0.0]), torch.tensor([2.0, -1.0, -4.0])]
+    for found in (stronger(one, other), stronger(other, one)):
+        assert [m.tolist() for m in found] == [
+            pytest.approx([-1.0, 0.7, 0.0]),
+            pytest.approx([-3.0, 2.0, -4.0]),
+        ]
 
 
 def whole_prompt_logits_of_all(backbone, encoded):
@@ -90,16 +123,16 @@ def in_another_order(encoded):
     """Four triples of three source pairs: the third, the first, the third again, the second."""
     rows, pair = torch.tensor([2, 0, 1, 3]), torch.tensor([2, 0, 2, 1])
     own = {name: encoded[name][rows] for name in ("fused", "agreement", "cells")}
-    shared = {name: encoded[name][:3] for name in ("ir", "vis", "source_cells")}
+    shared = {name: encoded[name][:3] for name in (*REFERENCES, "source_cells")}
     return own | shared | {"pair": pair}
 
 
 def test_statistics_have_the_shapes_promised(backbone):
     encoded, cells = backbone.encode(*triple()), backbone.preprocessing["grid"] ** 2
     assert cells == 16
-    for name in ("ir", "vis", "fused"):
+    for name in ("ir", "vis", "stronger", "fused"):
         assert encoded[name].shape == (2, cells, STATISTICS)
-    assert encoded["agreement"].shape == (2, cells, 2 * AGREEMENT)
+    assert encoded["agreement"].shape == (2, cells, 3 * AGREEMENT)
     assert encoded["source_cells"].tolist() == encoded["cells"].tolist() == [list(range(cells))] * 2
     assert encoded["pair"].tolist() == [0, 1]
 
@@ -148,7 +181,7 @@ def test_an_unknown_aspect_is_refused(backbone):
 def test_fused_images_find_their_source_pair(loud):
     """As many pairs as fused images, in another order: the numbers alone do not say which."""
     encoded = loud.encode(*triple(2))
-    swapped = encoded | {name: encoded[name].flip(0) for name in ("ir", "vis")}
+    swapped = encoded | {name: encoded[name].flip(0) for name in REFERENCES}
     swapped["pair"] = torch.tensor([1, 0])
     assert (
         loud.aspect_logits(swapped, ASPECTS) - whole_prompt_logits_of_all(loud, encoded)
@@ -213,7 +246,7 @@ def test_one_source_pair_serves_many_fused_images(loud):
     repeated = loud.encode(ir[:1].repeat(3, 1, 1, 1), vis[:1].repeat(3, 1, 1, 1), fused)
     for name in ("fused", "agreement", "cells"):
         assert torch.equal(shared[name], repeated[name])
-    for name in ("ir", "vis", "source_cells"):
+    for name in (*REFERENCES, "source_cells"):
         assert torch.equal(shared[name], repeated[name][:1])
     assert shared["pair"].tolist() == [0, 0, 0]
     once, thrice = (loud.aspect_logits(encoded, ASPECTS) for encoded in (shared, repeated))

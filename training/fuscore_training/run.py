@@ -20,7 +20,7 @@ from scipy.stats import spearmanr
 from fuscore_metric.backbones.lite_llama import LiteLlama
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
-from fuscore_training.calibration import Predictions, calibrate
+from fuscore_training.calibration import Predictions, calibrate, plot_calibration
 from fuscore_training.datasets import make_loader
 from fuscore_training.evaluate import evaluate
 from fuscore_training.export import make_fuscore
@@ -109,6 +109,8 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
     calibration = calibrate(
         _predictions(backbone, material, "val"), _predictions(backbone, material, "test")
     )
+    (work / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    plot_calibration(calibration, work / "calibration.png")
     fuscore = make_fuscore(
         backbone,
         name=recipe.name,
