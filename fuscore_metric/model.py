@@ -10,6 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
+from fuscore_metric.attribution import attribute
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.base import Backbone
 from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec, locate, read_spec
@@ -21,7 +22,7 @@ from fuscore_metric.levels import (
     preference,
     score_variance,
 )
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
 
 _DTYPES = {
     "float32": torch.float32,
@@ -166,19 +167,40 @@ class FuScore(nn.Module):
             InputError: A shape or dtype is wrong, or the three differ in shape.
             ValueError: The aspect is unknown.
         """
-        triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
-        for images, argument in triple:
-            check_batch(images, argument)
-        for images, argument in triple:
-            if images.shape != fused.shape:
-                raise InputError(
-                    f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
-                    f"got {tuple(images.shape)}"
-                )
+        _check_triple(ir, vis, fused)
         encoded = self.backbone.encode(ir, vis, fused)
         if aspect == ALL_ASPECTS:
             return FuScoreOutput.from_logits(self.backbone.aspect_logits(encoded, ASPECTS))
         return FuScoreOutput.from_logits(self.backbone.level_logits(encoded, aspect))
+
+    def attribution(
+        self,
+        ir: Tensor,
+        vis: Tensor,
+        fused: Tensor,
+        aspect: str = DEFAULT_ASPECT,
+        *,
+        steps: int = 8,
+    ) -> Tensor:
+        """Where the score was lost: integrated gradients towards a plain fusion of the sources.
+
+        Args:
+            ir: (N, 3, H, W) float in [0, 1], on the model's device.
+            vis: (N, 3, H, W), likewise.
+            fused: (N, 3, H, W), likewise.
+            aspect: One of `fuscore_metric.prompts.ASPECTS`.
+            steps: Points of the path; about three scores' time each.
+
+        Returns:
+            (N, H, W) float32, >= 0, larger where more was lost; see `attribution.attribute`.
+
+        Raises:
+            InputError: A shape or dtype is wrong, or the three differ in shape.
+            ValueError: The aspect is unknown, or `steps` below 1.
+        """
+        _check_triple(ir, vis, fused)
+        build_prompt(aspect)
+        return attribute(self, ir, vis, fused, aspect=aspect, steps=steps)
 
     def preference(self, a: FuScoreOutput, b: FuScoreOutput) -> Tensor:
         """Probability that a person prefers a to b, calibrated by the weights' temperature.
@@ -193,6 +215,18 @@ class FuScore(nn.Module):
         return preference(
             a.score, b.score, a.variance, b.variance, temperature=self.spec.temperature
         )
+
+
+def _check_triple(ir: Tensor, vis: Tensor, fused: Tensor) -> None:
+    triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
+    for images, argument in triple:
+        check_batch(images, argument)
+    for images, argument in triple:
+        if images.shape != fused.shape:
+            raise InputError(
+                f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
+                f"got {tuple(images.shape)}"
+            )
 
 
 def check_device(device: str | torch.device) -> torch.device:

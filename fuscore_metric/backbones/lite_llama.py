@@ -79,10 +79,15 @@ class Projector(nn.Module):
     """Standardised cell statistics -> token embeddings.
 
     The mean and spread over the training images are part of the weights.
+
+    Attributes:
+        noise: Deviation of the noise that training adds to the standardised statistics, so that no
+            small difference decides.
     """
 
     mean: Tensor
     std: Tensor
+    noise = 0.0
 
     def __init__(self, statistics: int, hidden: int) -> None:
         super().__init__()
@@ -107,6 +112,8 @@ class Projector(nn.Module):
         """(N, cells, statistics) -> (N, cells, hidden)."""
         # Far outside what was ever seen, a statistic says no more than "very far".
         standard = ((statistics - self.mean) / self.std).clamp(-8, 8)
+        if self.training and self.noise:
+            standard = standard + self.noise * torch.randn_like(standard)
         tokens: Tensor = self.layers(standard.to(self.dtype))
         return tokens
 

@@ -30,6 +30,7 @@ class Recipe:
         split: File of held-out scenes and methods, relative to the recipe's; drawn if empty.
         llama: Over the language part's default shape.
         preprocessing: Over the pixel path's defaults.
+        feature_noise: Deviation of noise on the standardised image statistics while training.
         proxy: How many proxy ratings of each kind a scene gets.
         labels: How ratings become soft labels.
         batches: What a batch holds.
@@ -41,6 +42,7 @@ class Recipe:
     split: str = ""
     llama: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    feature_noise: float = 0.0
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     labels: LabelOptions = field(default_factory=LabelOptions)
     batches: BatchOptions = field(default_factory=BatchOptions)

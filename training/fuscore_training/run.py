@@ -10,14 +10,14 @@ import logging
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from fuscore_metric.backbones.lite_llama import LiteLlama
+from fuscore_metric.backbones.lite_llama import LiteLlama, Projector
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
 from fuscore_training.calibration import Predictions, calibrate, plot_calibration
@@ -79,6 +79,8 @@ def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
     backbone, cache, rows = _new(recipe, work), material.cache, material.rows
     some = np.random.default_rng(recipe.seed).choice(rows("train"), 1000)
     backbone.standardise(cache.encoded(some))
+    for projector in backbone.projectors.values():
+        cast(Projector, projector).noise = recipe.feature_noise
     parts = material.parts
     loader = make_loader(parts["train"], rows("train"), cache, recipe.labels, recipe.batches)
     fit(backbone, loader, parts["val"], rows("val"), cache, work / "fit", recipe.fit)
