@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from fuscore_metric import __version__
-from fuscore_metric.cli import info, score
+from fuscore_metric.cli import explain, info, score
 
 app = typer.Typer(
     name="fuscore",
@@ -20,6 +20,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("score")(score.score)
+app.command("explain")(explain.explain)
 app.command("info")(info.info)
 
 

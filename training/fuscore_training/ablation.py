@@ -62,6 +62,7 @@ def ablate(
             started = time.monotonic()
             found = _measure(_variant(recipe, name, seed, steps), material, work / "ablation")
             done.append(key | found | {"seconds": round(time.monotonic() - started)})
+            out.parent.mkdir(parents=True, exist_ok=True)
             with out.open("a") as file:
                 file.write(json.dumps(done[-1]) + "\n")
             log.info("%s", done[-1])

@@ -89,7 +89,8 @@ def _build(kind: type[Options], content: Any, where: str) -> Options:
 def _value(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if hint in (int, float, str) and (not isinstance(value, hint) or isinstance(value, bool)):
+    wrong = isinstance(value, bool) and hint is not bool
+    if hint in (bool, int, float, str) and (wrong or not isinstance(value, hint)):
         raise RecipeError(f"{where}: expected {hint.__name__}, got {value!r}")
     if get_origin(hint) is dict and not isinstance(value, dict):
         raise RecipeError(f"{where}: expected keys and values, got {value!r}")

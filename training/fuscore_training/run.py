@@ -67,8 +67,8 @@ def prepare(recipe: Recipe, *, data: Path, work: Path) -> Material:
         data: Folder of real source pairs and fusions, see `proxy_ratings`.
         work: Folder for everything in between; may be gigabytes.
     """
-    table = _ratings(recipe, data, work)
     split = read_split(Path(recipe.split)) if recipe.split else None
+    table = _ratings(recipe, data, work)
     parts = split.apply(table) if split else split_by_scene(table, seed=recipe.seed)
     log.info("rows: %s", {name: len(part) for name, part in parts.items()})
     return Material(table, split, parts, _features(recipe, table, _new(recipe, work), work))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pandas as pd
@@ -54,15 +54,20 @@ class Split:
 
 
 def read_split(path: Path) -> Split:
-    """Read `val`, `test` and `held_out_methods` from a YAML file.
+    """Read `val`, `test` and, if there are any, `held_out_methods` from a YAML file.
 
     Raises:
-        RatingsError: No such file, or not three lists of names.
+        RatingsError: No such file, or anything but lists of names under these keys.
     """
     try:
         content = yaml.safe_load(path.read_text())
-        lists = {name: tuple(map(str, content[name])) for name in ("val", "test")}
-        lists["held_out_methods"] = tuple(map(str, content.get("held_out_methods", ())))
-    except (OSError, yaml.YAMLError, KeyError, TypeError, AttributeError) as error:
-        raise RatingsError(f"{path}: expected lists `val`, `test`: {error}") from error
-    return Split(**lists)
+    except (OSError, yaml.YAMLError) as error:
+        raise RatingsError(f"{path}: {' '.join(str(error).split())}") from error
+    names = {field.name for field in fields(Split)}
+    keys = set(content) if isinstance(content, dict) else set()
+    if not {"val", "test"} <= keys <= names:
+        got = ", ".join(sorted(map(str, keys))) or "none"
+        raise RatingsError(f"{path}: expected keys `val`, `test`, `held_out_methods`, got {got}")
+    if odd := [name for name, listed in content.items() if not isinstance(listed, list)]:
+        raise RatingsError(f"{path}: expected a list of names as `{odd[0]}`")
+    return Split(**{name: tuple(map(str, listed)) for name, listed in content.items()})

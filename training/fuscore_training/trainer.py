@@ -166,7 +166,8 @@ class FuScoreTrainer(Trainer):
             for name in ("dist", "within", "cross"):
                 parts[name] = parts[name] + share * getattr(terms, name).detach()
         scores = expected_score(level_probabilities(logits))  # (N + T, A)
-        twins = (scores[count:] - scores[inputs["twins"]]).square().mean()
+        difference = scores[count:] - scores[inputs["twins"]]  # (T, A); a batch may have none
+        twins = difference.square().sum() / max(1, difference.numel())
         total = total + self.options.twins * twins
         for name, value in (parts | {"twins": twins.detach()}).items():
             self.terms[name].append(float(value))
