@@ -25,7 +25,7 @@ def test_proxy_labels_are_never_called_human():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 2}, "format version 1"),
+        ({"format_version": 3}, "format version up to 2"),
         ({"surprise": 1}, "Unknown keys .* surprise"),
         ({"name": None, "family": None}, None),
         ({"family": "clip"}, "`family`"),

@@ -70,6 +70,43 @@ def test_score_as_json_agrees_with_python(files):
     assert report["aspect"] == "sharpness"
 
 
+def test_all_aspects_as_json_agree_with_python(files):
+    from fuscore_metric import FuScore, predict
+    from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS
+
+    done = fuscore(*arguments(files, aspect="all"), "--fused", files["other"], "--json")
+    report = json.loads(done.stdout)
+    assert report["aspect"] == "all"
+    assert [Path(result["fused"]).name for result in report["results"]] == [
+        "fused.png",
+        "other.png",
+    ]
+    model = FuScore.from_pretrained(files["weights"])
+    for result in report["results"]:
+        assert list(result["aspects"]) == list(ASPECTS)
+        output = predict(files["ir"], files["vis"], result["fused"], model=model, aspect="all")
+        for number, found in enumerate(result["aspects"].values()):
+            assert found["score"] == pytest.approx(output.score[0, number].item(), abs=1e-5)
+            assert found["std"] == pytest.approx(output.std[0, number].item(), abs=1e-5)
+            assert list(found["probabilities"]) == list(LEVEL_WORDS)
+            levels = output.probabilities[0, number].tolist()
+            assert list(found["probabilities"].values()) == pytest.approx(levels, abs=1e-5)
+
+
+def test_all_aspects_as_a_table(files):
+    done = fuscore(*arguments(files, aspect="all"), "--fused", files["other"])
+    assert done.returncode == 0, done.stderr
+    words = ("overall", "thermal", "texture", "artifacts", "sharpness", "every aspect", "tiny")
+    for word in words:
+        assert word in done.stdout
+    (line,) = (line for line in done.stdout.splitlines() if "other.png" in line)
+    numbers = [float(part) for part in line.split()[1:]]
+    assert len(numbers) == 5
+    assert all(1 <= number <= 5 for number in numbers)
+    assert "excellent" in done.stdout  # what the numbers run to, not a column
+    assert "std" not in done.stdout
+
+
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
@@ -77,7 +114,7 @@ def test_score_as_json_agrees_with_python(files):
         ({"vis": "text"}, ["`vis`", "text.png"]),
         ({"fused": "small"}, ["`fused", "40x40", "64x80"]),
         ({"fused": "weights"}, ["`fused", "director"]),
-        ({"aspect": "beauty"}, ["--aspect", "overall"]),
+        ({"aspect": "beauty"}, ["--aspect", "overall", "all"]),
         ({"device": "abacus"}, ["--device", "abacus"]),
         ({"weights": "nothing_here"}, ["nothing_here"]),
     ],

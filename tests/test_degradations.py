@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from fuscore_training.classic_fusions import maximum, to_bytes
 from fuscore_training.classic_measures import thermal_targets
-from fuscore_training.degradations import DEGRADATIONS, Sources, degrade, draw_strength
+from fuscore_training.degradations import (
+    DEGRADATIONS,
+    Sources,
+    degrade,
+    draw_region,
+    draw_strength,
+)
 
 RANDOM_KINDS = {"noise", "stripes", "exposure", "ghost"}
 TINT = np.array([1.0, 0.9, 0.8])
@@ -22,8 +28,8 @@ def fused(request, pair):
     return grey if request.param == "grey" else grey[..., None] * TINT
 
 
-def damaged(image, kind, strength, sources, seed=0):
-    return degrade(image, kind, strength, sources, np.random.default_rng(seed))
+def damaged(image, kind, strength, sources, seed=0, **options):
+    return degrade(image, kind, strength, sources, np.random.default_rng(seed), **options)
 
 
 @pytest.mark.parametrize("kind", DEGRADATIONS)
@@ -139,3 +145,61 @@ def test_thermal_suppression_fades_the_target_only(pair, sources):
 def test_ghost_needs_infrared_detail(pair):
     flat = Sources(np.full_like(pair[0], 0.4), pair[1])
     assert np.array_equal(damaged(pair[1], "ghost", 8.0, flat), to_bytes(pair[1]))
+
+
+# Damage to a part
+
+
+@pytest.mark.parametrize("kind", DEGRADATIONS)
+def test_damage_stays_where_it_is_put(kind, fused, sources):
+    strength, left = DEGRADATIONS[kind][2], np.zeros((96, 128))
+    left[:, :64] = 1
+    whole, part = (damaged(fused, kind, strength, sources, where=where) for where in (None, left))
+    assert part.dtype == np.uint8
+    assert np.array_equal(part[:, 64:], to_bytes(fused)[:, 64:])
+    assert np.array_equal(part[:, :64], whole[:, :64])
+
+
+def test_damage_everywhere_and_nowhere(fused, sources):
+    everywhere, nowhere = np.ones((96, 128)), np.zeros((96, 128))
+    whole = damaged(fused, "noise", 0.1, sources)
+    assert np.array_equal(damaged(fused, "noise", 0.1, sources, where=everywhere), whole)
+    untouched = damaged(fused, "noise", 0.1, sources, where=nowhere)
+    assert np.array_equal(untouched, to_bytes(fused))
+
+
+def test_half_the_weight_is_half_the_damage(sources):
+    grey = np.full((96, 128), 0.5)
+    found = damaged(grey, "noise", 0.05, sources, where=np.full((96, 128), 0.5))
+    assert (found / 255.0).std() == pytest.approx(0.025, rel=0.03)
+
+
+@pytest.mark.parametrize("shape", [(96, 128), (480, 640), (128, 96), (72, 200)])
+def test_regions_are_soft_rectangles_of_a_tenth_to_a_half(shape):
+    rng = np.random.default_rng(0)
+    shares, tops, lefts = [], [], []
+    for _ in range(200):
+        mask = draw_region(shape, rng)
+        assert mask.shape == shape
+        assert mask.min() >= 0
+        assert 0.99 < mask.max() <= 1 + 1e-12
+        shares.append(mask.mean())
+        rows, columns = mask.max(1), mask.max(0)
+        assert np.allclose(mask, rows[:, None] * columns / mask.max(), atol=1e-9)
+        for profile in (rows, columns):
+            inside = np.flatnonzero(profile > 0.5)
+            assert len(inside) == np.ptp(inside) + 1  # one run
+            # Soft edges of a few pixels: from nothing to all within 16.
+            assert ((profile > 0.01) & (profile < 0.99)).sum() <= 2 * 16
+        tops.append(int(np.argmax(rows > 0.5)))
+        lefts.append(int(np.argmax(columns > 0.5)))
+    assert 0.09 < min(shares) < 0.12
+    assert 0.47 < max(shares) < 0.51
+    assert len(set(tops)) > 5
+    assert len(set(lefts)) > 5
+
+
+def test_regions_come_from_the_generator_only():
+    first, again = (draw_region((96, 128), np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, draw_region((96, 128), np.random.default_rng(4)))

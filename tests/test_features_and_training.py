@@ -3,13 +3,16 @@
 import json
 import logging
 import sys
-from dataclasses import replace
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 
 import fuscore_training.evaluate_model
+import fuscore_training.features
 import fuscore_training.run
+import fuscore_training.trainer
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -22,24 +25,40 @@ from fuscore_training.datasets import (
     make_loader,
 )
 from fuscore_training.evaluate import evaluate
-from fuscore_training.features import FeatureCache, build_features
+from fuscore_training.features import (
+    FUSED_FEATURES,
+    MOST_CUT,
+    SOURCE_FEATURES,
+    FeatureCache,
+    build_features,
+    mirrored,
+)
 from fuscore_training.initialise import new_lite_llama
 from fuscore_training.losses import tripartite_loss
-from fuscore_training.proxy_ratings import ProxyConfig, make_proxy_ratings
+from fuscore_training.proxy_ratings import SETS, ProxyConfig, find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings
 from fuscore_training.recipe import Recipe, read_recipe
-from fuscore_training.run import run
-from fuscore_training.soft_labels import label_sigma
-from fuscore_training.trainer import FitOptions, fit, predict_cached
+from fuscore_training.run import Material, aspect_table, run
+from fuscore_training.soft_labels import label_sigma, soft_label
+from fuscore_training.split import Split, read_split
+from fuscore_training.trainer import (
+    FitOptions,
+    FuScoreTrainer,
+    LevelReader,
+    fit,
+    predict_cached,
+)
 
 from fuscore_metric import FuScore, score
 from fuscore_metric.images import as_images, to_batch
-from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
+from fuscore_metric.levels import expected_score, level_probabilities
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from tests.tiny_model import LLAMA
 
 PREPROCESSING = {"min_pixels": 32 * 32, "grid": 3}
 SUB_SCORES = [aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT]
-BATCHES = BatchOptions(scenes_per_batch=2, methods_per_scene=4, least_cells=4)
+BATCHES = BatchOptions(scenes_per_batch=2, methods_per_scene=4, twins=3, least_cells=4)
+MIRROR = [2, 1, 0, 5, 4, 3, 8, 7, 6]
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +69,7 @@ def folder(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def table(folder, make_data) -> RatingsTable:
     data = make_data(folder / "data", 3)
-    config = ProxyConfig(degraded=4, source_degraded=1, foreign=1, workers=1)
+    config = ProxyConfig(ladders=1, mixed=1, local=1, source_degraded=1, foreign=1, workers=1)
     make_proxy_ratings(data, folder / "ratings", config)
     return read_ratings(folder / "ratings" / "ratings.parquet")
 
@@ -76,38 +95,107 @@ def rows_of(table):
 # Features
 
 
+def pictures(table, row):
+    """The triple of a row, each (1, 3, H, W)."""
+    paths = table.frame.loc[row, ["ir", "vis", "fused"]]
+    return [to_batch(as_images(path, "fused")) for path in paths]
+
+
+def is_rounded(found, exact):
+    """float16 keeps 11 bits."""
+    return torch.allclose(found.float(), exact.float(), rtol=2**-10, atol=1e-4)
+
+
 def test_the_cache_holds_what_encode_returns(cache, table, backbone):
     assert len(cache) == len(table)
     assert cache.cells == PREPROCESSING["grid"] ** 2
     kinds = table.frame.reset_index().groupby("kind")["index"].first()
     assert len(kinds) == 5
     for row in kinds:
-        triple = table.frame.loc[row, ["ir", "vis", "fused"]]
         with torch.inference_mode():
-            expected = backbone.encode(*(to_batch(as_images(path, "fused")) for path in triple))
+            expected = backbone.encode(*pictures(table, row))
         found = cache.encoded([row])
         assert set(found) == set(expected)
         for name, value in expected.items():
-            # float16 keeps 11 bits.
-            assert torch.allclose(found[name].float(), value.float(), rtol=2**-10, atol=1e-4), name
+            assert is_rounded(found[name], value), name
 
 
-def test_sources_are_stored_once_a_pair(cache, table):
-    assert len(cache.arrays["ir"]) == len(cache.arrays["vis"]) == table.source_pairs.nunique()
-    assert len(cache.arrays["fused"]) == len(cache.arrays["agreement"]) == len(table)
-    rows = rows_of(table)
+def test_the_second_view_is_the_mirrored_picture_without_a_few_pixels(cache, table, backbone):
+    cuts, last = [], table.frame.reset_index().groupby(table.source_pairs)["index"].last()
+    for row in last:
+        triple, found = pictures(table, row), cache.encoded([row], views=np.array([1]))
+        # Cells are told in the order of the first view.
+        assert found["cells"].tolist() == found["source_cells"].tolist() == [MIRROR]
+        fits = []
+        with torch.inference_mode():
+            for top, left in np.ndindex(MOST_CUT + 1, MOST_CUT + 1):
+                view = backbone._statistics(triple[2][..., top:, left:].flip(-1)).tokens()
+                if is_rounded(found["fused"], view[:, MIRROR]):
+                    fits.append((top, left))
+            ((top, left),) = fits
+            whole = backbone.encode(*(image[..., top:, left:].flip(-1) for image in triple))
+        for name in (*SOURCE_FEATURES, *FUSED_FEATURES):
+            assert is_rounded(found[name], whole[name][:, MIRROR]), name
+        cuts.append((top, left))
+    assert len(set(cuts)) > 1
+    assert any(top != left for top, left in cuts)
+
+
+def test_views_are_mirrored_exactly_where_nothing_is_cut(tmp_path, table, backbone, monkeypatch):
+    """A plain mirror image, so that the place of each cell can be told."""
+    monkeypatch.setattr(fuscore_training.features, "MOST_CUT", 0)
+    few = replace(table, frame=table.frame.head(2))
+    found = build_features(few, backbone, tmp_path, key="a").encoded([1], views=np.array([1]))
+    with torch.inference_mode():
+        view = backbone.encode(*(image.flip(-1) for image in pictures(table, 1)))
+    for name in (*SOURCE_FEATURES, *FUSED_FEATURES):
+        assert is_rounded(found[name][:, MIRROR], view[name]), name
+
+
+def test_mirrored_cells():
+    assert mirrored(np.arange(9), 9).tolist() == MIRROR
+    assert mirrored(np.array([0, 7]), 16).tolist() == [3, 4]
+    for side in (1, 4, 5):
+        cells = np.arange(side**2)
+        assert mirrored(mirrored(cells, side**2), side**2).tolist() == cells.tolist()
+
+
+def test_sources_are_stored_and_read_once_a_pair(cache, table):
+    pairs = table.source_pairs.nunique()
+    assert all(len(cache.arrays[name]) == pairs for name in SOURCE_FEATURES)
+    assert all(len(cache.arrays[name]) == len(table) for name in FUSED_FEATURES)
+    rows = rows_of(table)[::-1]  # no order of the pairs is taken for granted
     encoded = cache.encoded(rows)
-    for one in rows[1:]:
-        same = table.source_pairs[one] == table.source_pairs[0]
-        assert torch.equal(encoded["ir"][one], encoded["ir"][0]) == same
+    assert all(len(encoded[name]) == pairs for name in (*SOURCE_FEATURES, "source_cells"))
+    for place, row in enumerate(rows):
+        alone, pair = cache.encoded([row]), encoded["pair"][place]
+        assert all(torch.equal(encoded[n][pair], alone[n][0]) for n in SOURCE_FEATURES)
+        assert all(torch.equal(encoded[n][place], alone[n][0]) for n in FUSED_FEATURES)
+        assert alone["pair"].tolist() == [0]
+
+
+def test_a_pair_in_two_views_is_read_in_both(cache, table):
+    assert table.source_pairs[0] == table.source_pairs[1]
+    views = np.array([1, 0, 1])
+    encoded = cache.encoded([0, 1, 1], views=views)
+    assert len(encoded["ir"]) == 2
+    for place, (row, view) in enumerate(zip([0, 1, 1], views, strict=True)):
+        alone, pair = cache.encoded([row], views=np.array([view])), encoded["pair"][place]
+        for name in (*SOURCE_FEATURES, "source_cells"):
+            assert torch.equal(encoded[name][pair], alone[name][0])
+        for name in (*FUSED_FEATURES, "cells"):
+            assert torch.equal(encoded[name][place], alone[name][0])
+    assert not torch.equal(encoded["fused"][1], encoded["fused"][2])
 
 
 def test_chosen_cells_are_those_of_the_whole(cache):
-    cells = torch.tensor([1, 4, 8])
-    whole, part = cache.encoded([3, 0]), cache.encoded([3, 0], cells)
-    for name in whole:
+    cells, views = np.array([1, 3, 8]), np.array([0, 1])
+    whole = cache.encoded([3, 0], views=views)
+    part = cache.encoded([3, 0], views=views, cells=cells)
+    assert torch.equal(part["pair"], whole["pair"])
+    for name in set(whole) - {"pair"}:
         assert torch.equal(part[name], whole[name][:, cells])
-    assert whole["cells"].tolist() == [list(range(9))] * 2
+    assert part["cells"].tolist() == [[1, 3, 8], [1, 5, 6]]
 
 
 def test_a_cache_is_opened_again_unless_its_key_or_length_changed(tmp_path, table, backbone):
@@ -152,6 +240,17 @@ def test_labels(table):
         assert (overall.source_ids[one] == overall.source_ids[0]) == same
 
 
+def test_one_hot_labels_are_the_nearest_level(table):
+    options = LabelOptions(one_hot=True)
+    for aspect in ("overall", "sharpness"):
+        labels = make_labels(table, aspect, options)
+        levels = soft_label(labels.mu, labels.sigma)
+        assert levels.max(1).values.tolist() == [1.0] * len(table)
+        off = labels.mu - torch.tensor(table.frame[aspect].to_numpy())
+        assert off.abs().max() <= 0.5
+        assert labels.mu.tolist() == (levels.argmax(1) + 1).tolist()
+
+
 def test_a_sigma_of_the_table_is_taken_for_overall_only(table):
     sigma = np.linspace(0.1, 1.0, len(table))
     given = replace(table, frame=table.frame.assign(sigma=sigma))
@@ -172,45 +271,68 @@ def test_batches_hold_the_rows_asked_for(table, cache):
     maker = BatchMaker(part, range(5, len(table)), cache, LabelOptions(), BATCHES)
     for _ in range(5):
         batch = maker([0, 3, 4])
-        aspect, encoded = batch["aspect"], batch["encoded"]
-        assert batch["mu"].tolist() == table.frame[aspect].iloc[[5, 8, 9]].tolist()
-        assert batch["source_ids"].shape == batch["sigma"].shape == (3,)
+        aspects, encoded, twins = batch["aspects"], batch["encoded"], batch["twins"].tolist()
+        for number, aspect in enumerate(aspects):
+            assert batch["mu"][number].tolist() == table.frame[aspect].iloc[[5, 8, 9]].tolist()
+        assert batch["mu"].shape == batch["sigma"].shape == (2, 3)
+        assert batch["source_ids"].shape == (3,)
+        assert sorted(twins) == [0, 1, 2]
+        shown = [5, 8, 9, *(np.array([5, 8, 9])[twins])]
         count = encoded["cells"].shape[1]
-        assert all(len(value) == 3 and value.shape[1] == count for value in encoded.values())
-        for place, row in enumerate((5, 8, 9)):
-            whole = cache.encoded([row])["fused"][0]
-            found = [int((whole == cell).all(-1).nonzero()) for cell in encoded["fused"][place]]
+        assert encoded["pair"].shape == (6,)
+        for name in (*FUSED_FEATURES, "cells"):
+            assert encoded[name].shape[:2] == (6, count)
+        for place, row in enumerate(shown):
+            views = [cache.encoded([row], views=np.array([view]))["fused"][0] for view in (0, 1)]
+            (found,) = (cells for view in views if (cells := places_in(view, encoded, place)))
             assert found == sorted(set(found))
 
 
-def test_views_show_some_cells_mirrored_half_of_the_time(table, cache):
+def places_in(whole, encoded, place):
+    """Where the cells of one triple of a batch are among all cells of a view; empty if not."""
+    same = [(whole == cell).all(-1).nonzero().flatten() for cell in encoded["fused"][place]]
+    return [int(one) for one in same] if all(map(len, same)) else []
+
+
+def test_each_batch_shows_some_cells_each_pair_mirrored_half_of_the_time(table, cache):
     """A mirrored view says of each cell the place where it would be, seen in a mirror."""
-    maker, whole = maker_of(table, cache), cache.encoded([0])["fused"][0]
-    counts, mirrored = [], 0
-    mirror = torch.tensor([2, 1, 0, 5, 4, 3, 8, 7, 6])
-    for _ in range(80):
-        encoded = maker([0, 1])["encoded"]
-        shown = torch.tensor(
-            [int((whole == cell).all(-1).nonzero()) for cell in encoded["fused"][0]]
-        )
-        places = encoded["cells"][0]
-        assert torch.equal(encoded["cells"][1], places)
-        counts.append(len(shown))
-        if not torch.equal(places, shown):
-            assert torch.equal(places, mirror[shown])
-            mirrored += 1
+    maker, counts, flipped = maker_of(table, cache, twins=1), [], []
+    pairs = cache.pair_of_row
+    rows = [0, 1, int(np.flatnonzero(pairs != pairs[0])[0])]
+    assert pairs[0] == pairs[1]
+    for _ in range(60):
+        batch = maker(rows)
+        encoded, (twin,) = batch["encoded"], batch["twins"].tolist()
+        cells = encoded["cells"]
+        counts.append(cells.shape[1])
+        views = [int(not torch.equal(one, one.sort().values)) for one in cells]
+        kept = torch.tensor([MIRROR[n] for n in cells[0]]) if views[0] else cells[0]
+        assert torch.equal(kept, kept.sort().values)
+        exact = cache.encoded([*rows, rows[twin]], views=np.array(views), cells=kept.numpy())
+        if len(kept) == 9:  # fewer cells may look alike in both views, being symmetric
+            assert views[0] == views[1]
+            assert views[3] == 1 - views[twin]
+            assert all(torch.equal(value, exact[name]) for name, value in encoded.items())
+            flipped.append(tuple(views[1:3]))
     assert (min(counts), max(counts)) == (BATCHES.least_cells, 9)
-    assert 20 < mirrored < 60
+    assert set(flipped) == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
-def test_aspects_are_drawn_by_their_shares(table, cache):
-    maker = maker_of(table, cache, overall_share=0.6)
-    drawn = [maker([0, 1])["aspect"] for _ in range(400)]
-    assert 0.5 < drawn.count(DEFAULT_ASPECT) / 400 < 0.7
+def test_sub_scores_are_drawn_anew_beside_the_overall_quality(table, cache):
+    maker = maker_of(table, cache, sub_scores=2)
+    drawn = [maker([0, 1])["aspects"] for _ in range(200)]
+    assert {first for first, *_ in drawn} == {DEFAULT_ASPECT}
+    others = [aspect for _, *two in drawn for aspect in two]
+    assert all(len(set(aspects)) == 3 for aspects in drawn)
     for aspect in SUB_SCORES:
-        assert 0.05 < drawn.count(aspect) / 400 < 0.15
-    only = maker_of(table, cache, overall_share=1.0)
-    assert {only([0, 1])["aspect"] for _ in range(20)} == {DEFAULT_ASPECT}
+        assert 70 < others.count(aspect) < 130
+    assert maker_of(table, cache, sub_scores=0)([0, 1])["aspects"] == (DEFAULT_ASPECT,)
+
+
+def test_small_batches_show_every_triple_twice(table, cache):
+    batch = maker_of(table, cache, twins=12)([4, 2])
+    assert sorted(batch["twins"].tolist()) == [0, 1]
+    assert len(batch["encoded"]["fused"]) == 4
 
 
 def test_loaders_repeat_themselves_and_follow_the_epoch(table, cache):
@@ -218,13 +340,14 @@ def test_loaders_repeat_themselves_and_follow_the_epoch(table, cache):
         options = replace(BATCHES, seed=seed)
         loader = make_loader(table, rows_of(table), cache, LabelOptions(), options)
         loader.batch_sampler.set_epoch(epoch)
-        return [(b["aspect"], b["mu"].tolist(), b["encoded"]["cells"].tolist()) for b in loader]
+        return [(b["aspects"], b["mu"].tolist(), b["encoded"]["cells"].tolist()) for b in loader]
 
     assert batches() == batches()
     assert batches() != batches(seed=1)
     assert batches() != batches(epoch=1)
     for _, mu, cells in batches():
-        assert len(mu) == len(cells) == 8
+        assert [len(one) for one in mu] == [8, 8]
+        assert len(cells) == 8 + BATCHES.twins
 
 
 # Fitting
@@ -242,7 +365,7 @@ def fitted(folder, table, cache):
     """(backbone, loss before, loss after, epochs that the sampler was told)."""
     backbone, rows, epochs = new_backbone(folder), rows_of(table), []
     backbone.standardise(cache.encoded(rows))
-    loader = make_loader(table, rows, cache, LabelOptions(), replace(BATCHES, overall_share=1.0))
+    loader = make_loader(table, rows, cache, LabelOptions(), BATCHES)
     set_epoch = loader.batch_sampler.set_epoch
     loader.batch_sampler.set_epoch = lambda epoch: (epochs.append(epoch), set_epoch(epoch))
     before = loss_of(backbone, table, cache)
@@ -275,7 +398,7 @@ def test_the_best_weights_are_left(tmp_path, table, cache):
     backbone, rows, frame = new_backbone(tmp_path), rows_of(table), table.frame
     backbone.standardise(cache.encoded(rows))
     upside_down = replace(table, frame=frame.assign(overall=6 - frame["overall"]))
-    loader = make_loader(table, rows, cache, LabelOptions(), replace(BATCHES, overall_share=1.0))
+    loader = make_loader(table, rows, cache, LabelOptions(), replace(BATCHES, sub_scores=0))
     options = FitOptions(steps=12, learning_rate=5e-3, evaluate_every=4)
     fit(backbone, loader, upside_down, rows, cache, tmp_path, options)
     state = json.loads((tmp_path / "checkpoint-12" / "trainer_state.json").read_text())
@@ -291,7 +414,73 @@ def test_the_best_weights_are_left(tmp_path, table, cache):
 def test_each_part_of_the_loss_is_logged(fitted, folder):
     path = next(iter((folder / "fit").glob("checkpoint-30/trainer_state.json")))
     history = json.loads(path.read_text())["log_history"]
-    assert any({"loss_dist", "loss_within", "loss_cross"} <= set(entry) for entry in history)
+    parts = {"loss_dist", "loss_within", "loss_cross", "loss_twins"}
+    assert any(parts <= set(entry) for entry in history)
+
+
+@pytest.fixture
+def trainer(tmp_path, table, cache):
+    """Makes a trainer with some weights of the loss, of a backbone whose answers vary; and that."""
+
+    def made(**options):
+        backbone = new_backbone(tmp_path).eval()
+        backbone.standardise(cache.encoded(rows_of(table)))
+        with torch.no_grad():
+            for name, weight in backbone.named_parameters():
+                if weight.dim() == 2 and not name.startswith("vision."):
+                    weight.normal_(std=0.4)
+        loader = make_loader(table, rows_of(table), cache, LabelOptions(), BATCHES)
+        arguments = fuscore_training.trainer._arguments(tmp_path, FitOptions())
+        return backbone, FuScoreTrainer(
+            model=LevelReader(backbone),
+            args=arguments,
+            loader=loader,
+            validate=lambda: None,
+            options=FitOptions(**options),
+        )
+
+    return made
+
+
+def test_the_loss_adds_aspects_and_twins_by_their_weights(trainer, table, cache):
+    backbone, made = trainer(sub_scores=0.5, twins=3.0)
+    batch = maker_of(table, cache, sub_scores=2)([0, 1, 5, 9])
+    with torch.no_grad():
+        found = made.compute_loss(made.reader, batch)
+        logits = backbone.aspect_logits(batch["encoded"], batch["aspects"])
+    assert logits.shape == (7, 3, 5)
+    own, scores = batch["source_ids"], expected_score(level_probabilities(logits))
+    losses = [
+        tripartite_loss(logits[:4, n], batch["mu"][n], batch["sigma"][n], own) for n in range(3)
+    ]
+    apart = scores[4:] - scores[batch["twins"]]
+    twins = float((apart**2).mean())
+    assert apart.shape == (3, 3)
+    assert twins > 0.01
+    expected = losses[0].total + 0.25 * (losses[1].total + losses[2].total) + 3 * twins
+    assert float(found) == pytest.approx(float(expected), rel=1e-5)
+    assert made.terms["twins"] == pytest.approx([twins], rel=1e-4)
+    within = losses[0].within + 0.25 * (losses[1].within + losses[2].within)
+    assert made.terms["within"] == pytest.approx([float(within)], rel=1e-5)
+
+
+def test_a_batch_without_twins_or_sub_scores_has_a_loss(trainer, table, cache):
+    _, made = trainer()
+    batch = maker_of(table, cache, sub_scores=0, twins=0)([0, 1, 5, 9])
+    loss = made.compute_loss(made.reader, batch)
+    assert torch.isfinite(loss)
+    assert made.terms["twins"] == [0.0]
+
+
+def test_noise_on_the_statistics_is_for_training_only(cache, tmp_path):
+    backbone, encoded = new_backbone(tmp_path).eval(), cache.encoded([0, 1])
+    clean = backbone.level_logits(encoded, DEFAULT_ASPECT)
+    for projector in backbone.projectors.values():
+        projector.noise = 0.5
+    assert torch.equal(backbone.level_logits(encoded, DEFAULT_ASPECT), clean)
+    backbone.train()
+    drawn = [backbone.level_logits(encoded, DEFAULT_ASPECT) for _ in range(2)]
+    assert not torch.equal(*drawn)
 
 
 def test_predictions_do_not_depend_on_the_batch(fitted, cache, table):
@@ -305,17 +494,57 @@ def test_predictions_do_not_depend_on_the_batch(fitted, cache, table):
     assert std_64.min() > 0
 
 
+def test_rows_in_any_order_keep_their_predictions(fitted, cache, table):
+    """Rows of as many source pairs as rows: each must find its own."""
+    rows = pd.Series(rows_of(table)).groupby(table.source_pairs).first().tolist()[::-1]
+    score, _ = predict_cached(fitted[0], cache, rows)
+    alone = [predict_cached(fitted[0], cache, [row])[0].item() for row in rows]
+    assert len(rows) > 3
+    assert score == pytest.approx(alone, abs=1e-5)
+
+
+def test_predictions_of_all_aspects_and_of_the_second_view(fitted, cache, table):
+    rows = rows_of(table)
+    score, std = predict_cached(fitted[0], cache, rows, aspect=ALL_ASPECTS)
+    assert score.shape == std.shape == (len(rows), len(ASPECTS))
+    for number, aspect in enumerate(ASPECTS):
+        one, one_std = predict_cached(fitted[0], cache, rows, aspect=aspect)
+        assert score[:, number] == pytest.approx(one, abs=1e-5)
+        assert std[:, number] == pytest.approx(one_std, abs=1e-5)
+    other, _ = predict_cached(fitted[0], cache, rows, view=1)
+    difference = np.abs(other - score[:, 0])
+    assert 1e-4 < difference.mean() < score[:, 0].std()
+
+
+def test_the_aspect_table_compares_every_answer_with_every_rating():
+    rng = np.random.default_rng(0)
+    frame = pd.DataFrame(rng.uniform(1, 5, (30, 5)), columns=list(ASPECTS))
+    scores = frame.to_numpy() ** 3
+    scores[:, 1] = -scores[:, 4]
+    table = aspect_table(scores, frame)
+    assert list(table) == list(ASPECTS)
+    assert all(list(line) == list(ASPECTS) for line in table.values())
+    assert table["overall"]["overall"] == table["sharpness"]["sharpness"] == 1.0
+    assert table["thermal_retention"]["sharpness"] == -1.0
+    assert abs(table["artifacts"]["overall"]) < 0.6
+
+
 # From a recipe to a checkpoint
 
 RECIPE = {
     "name": "tiny",
     "llama": LLAMA,
     "preprocessing": PREPROCESSING,
-    "proxy": {"degraded": 2, "source_degraded": 1, "foreign": 1, "workers": 1},
-    "batches": {"scenes_per_batch": 4, "methods_per_scene": 4, "least_cells": 4},
+    "proxy": {"ladders": 1, "mixed": 1, "local": 1, "foreign": 1, "workers": 1},
+    "batches": {"scenes_per_batch": 4, "methods_per_scene": 4, "twins": 4, "least_cells": 4},
     "fit": {"steps": 6, "evaluate_every": 3, "weights": {"dist": 1, "within": 0.5, "cross": 0.5}},
 }
 SCENES = 17  # the fewest of which a tenth, the test split, is two
+SPLIT = {
+    "val": ["TNO/01", "VIFB/04"],
+    "test": ["VIFB/00", "VIFB/06", "TNO/03"],
+    "held_out_methods": ["soft"],
+}
 
 
 def command(monkeypatch, capsys, *arguments):
@@ -353,6 +582,26 @@ def trained(folder, make_data, _few_resamples) -> Path:
     return work
 
 
+@pytest.fixture(scope="module")
+def split_run(folder, trained) -> tuple[dict, Material]:
+    """A run of the same ratings and features with a split file: its metrics and its material."""
+    content = RECIPE | {"split": "lists/split.yaml", "feature_noise": 0.1}
+    (folder / "lists").mkdir()
+    (folder / "lists" / "split.yaml").write_text(yaml.safe_dump(SPLIT))
+    recipe, seen = read_recipe(write_recipe(folder, content)), []
+    original = fuscore_training.run.train
+    with pytest.MonkeyPatch.context() as patch:
+
+        def noted(recipe, material, work):
+            seen.append(material)
+            return original(recipe, material, work)
+
+        patch.setattr(fuscore_training.run, "train", noted)
+        out = folder / "split_checkpoint"
+        metrics = run(recipe, data=folder / "run_data", work=trained, out=out)
+    return metrics, seen[0]
+
+
 def test_the_checkpoint_says_what_it_is(trained):
     spec = json.loads((trained / "checkpoint" / "fuscore.json").read_text())
     assert (spec["name"], spec["label_kind"], spec["family"]) == ("tiny", "proxy", "lite_llama")
@@ -363,10 +612,66 @@ def test_the_checkpoint_says_what_it_is(trained):
     metrics = spec["metrics"]
     held_out = metrics.pop("held_out_scenes")
     assert len(held_out) == 2
+    assert metrics.pop("held_out_methods") == []  # none without a split file
     assert metrics == json.loads((trained / "metrics.json").read_text())
     assert metrics["acceptance"]["triples"] > 0
     scenes = metrics["held_out_proxy"]["counts"]["scenes"]
     assert scenes == metrics["held_out_proxy_undamaged"]["counts"]["scenes"] == 2
+    assert set(metrics["aspect_srcc"]) == set(ASPECTS)
+    assert spec["temperature"] == metrics["calibration"]["temperature"] > 0
+    assert set(json.loads((trained / "calibration.json").read_text())) > {"temperature", "ece"}
+    assert (trained / "calibration.png").stat().st_size > 0
+
+
+def test_a_split_file_says_who_sees_what(split_run):
+    _, material = split_run
+    assert material.split == Split(**{name: tuple(listed) for name, listed in SPLIT.items()})
+    frames = {name: part.frame for name, part in material.parts.items()}
+    assert set(frames["val"]["scene"]) == set(SPLIT["val"])
+    assert set(frames["test"]["scene"]) == set(SPLIT["test"])
+    assert frames["train"]["scene"].nunique() == SCENES - 5
+    assert (material.table.frame["base"] == "soft").sum() > (frames["test"]["base"] == "soft").sum()
+    for name in ("train", "val"):
+        assert "soft" not in set(frames[name]["base"]) | set(frames[name]["method"])
+    for name, frame in frames.items():
+        rows = material.rows(name)
+        assert material.table.frame["fused"].iloc[rows].tolist() == frame["fused"].tolist()
+
+
+def test_metrics_of_a_run_with_a_split_file(split_run, folder):
+    metrics, material = split_run
+    frame = material.parts["test"].frame
+    soft, undamaged = frame["base"] == "soft", frame["kind"].isin(["method", "plain"])
+    for name, rows in {
+        "held_out_proxy": len(frame),
+        "held_out_proxy_undamaged": undamaged.sum(),
+        "held_out_proxy_held_out_methods": soft.sum(),
+        "held_out_proxy_undamaged_held_out_methods": (soft & undamaged).sum(),
+    }.items():
+        assert metrics[name]["counts"]["rows"] == rows > 0
+    spec = json.loads((folder / "split_checkpoint" / "fuscore.json").read_text())["metrics"]
+    assert spec.pop("held_out_scenes") == sorted(SPLIT["test"])
+    assert spec.pop("held_out_methods") == ["soft"]
+    assert spec == json.loads(json.dumps(metrics))
+
+
+def test_a_split_file_leaves_ratings_and_features_as_they_are(split_run, trained):
+    """Both belong to all scenes: only who may see them changes."""
+    _, material = split_run
+    assert (
+        len(material.cache) == len(material.table) == len(read_ratings(trained / "ratings.parquet"))
+    )
+    assert Path(material.cache.arrays["fused"].filename).parent == trained / "features"
+
+
+def test_a_missing_split_file_is_refused_before_any_work(tmp_path, monkeypatch, capsys):
+    path = write_recipe(tmp_path, RECIPE | {"split": "no_such.yaml"})
+    arguments = (path, "--data", tmp_path, "--work", tmp_path / "work")
+    status, _, error = command(monkeypatch, capsys, *arguments)
+    assert status == 2
+    assert "no_such.yaml" in error
+    assert len(error.splitlines()) == 1
+    assert not (tmp_path / "work").exists()
 
 
 def test_the_checkpoint_scores_as_the_training_code_does(trained):
@@ -445,17 +750,37 @@ EMBEDDED = Path(__file__).parents[1] / "training" / "recipes" / "embedded.yaml"
 
 def test_the_shipped_recipe_names_every_option():
     recipe, content = read_recipe(EMBEDDED), yaml.safe_load(EMBEDDED.read_text())
+    assert set(content) >= {field.name for field in fields(Recipe)} - {"llama", "preprocessing"}
     assert recipe.name == content["name"]
-    assert recipe == replace(Recipe(recipe.name), seed=recipe.seed, fit=recipe.fit)
     for part in ("proxy", "labels", "batches", "fit"):
         assert set(content[part]) == set(vars(getattr(recipe, part)))
+
+
+def test_the_shipped_split_lists_distinct_scenes():
+    recipe = read_recipe(EMBEDDED)
+    assert Path(recipe.split) == EMBEDDED.parent / "split.yaml"
+    split = read_split(Path(recipe.split))
+    listed = [*split.val, *split.test]
+    assert len(set(listed)) == len(listed)
+    assert len(set(split.held_out_methods)) == len(split.held_out_methods) > 0
+    for part in (split.val, split.test):
+        assert {scene.split("/")[0] for scene in part} == set(SETS)
+
+
+@pytest.mark.real_data
+def test_the_shipped_split_names_what_is_there(real_data):
+    split, scenes = read_split(EMBEDDED.parent / "split.yaml"), find_scenes(real_data)
+    assert {*split.val, *split.test} <= {scene.name for scene in scenes}
+    for method in split.held_out_methods:
+        assert any(method in scene.fused for scene in scenes if scene.name in split.test)
 
 
 def test_options_reach_the_recipe(tmp_path):
     recipe = read_recipe(write_recipe(tmp_path, RECIPE))
     assert recipe.llama == LLAMA
-    assert recipe.proxy.degraded == 2
-    assert recipe.batches.least_cells == 4
+    assert (recipe.proxy.ladders, recipe.proxy.local) == (1, 1)
+    assert (recipe.batches.least_cells, recipe.batches.twins) == (4, 4)
+    assert recipe.split == ""
     assert recipe.fit.weights.within == 0.5
     assert isinstance(recipe.fit.weights.dist, float)
     assert recipe.labels == LabelOptions()
@@ -478,6 +803,9 @@ def test_options_reach_the_recipe(tmp_path):
         ({"name": "a", "fit": {"weights": {"dist": -1}}}, "`dist`"),
         ({"name": "a", "fit": {"weights": 1}}, "fit: weights: expected keys and values"),
         ({"name": 3}, "name: expected str, got 3"),
+        ({"name": "a", "split": ["val"]}, "split: expected str, got ['val']"),
+        ({"name": "a", "labels": {"one_hot": "no"}}, "labels: one_hot: expected bool, got 'no'"),
+        ({"name": "a", "labels": {"one_hot": 1}}, "labels: one_hot: expected bool, got 1"),
         ({"name": "a", "llama": 3}, "llama: expected keys and values, got 3"),
         ({"name": "a", "preprocessing": ["grid"]}, "preprocessing: expected keys and values"),
         (None, "No recipe"),

