@@ -1,33 +1,76 @@
-"""Where a score was lost: integrated gradients from a fused image to a plain fusion of its sources.
-
-"What pulled the score down" only means something against what the viewer could have had. That is a
-plain fusion of the same two sources, made here: every detail of the stronger source, undamaged.
-Source of the method: M. Sundararajan, A. Taly and Q. Yan, "Axiomatic attribution for deep
-networks", ICML 2017. captum has it too, but would bring matplotlib into the base install for the
-dozen lines below.
-"""
+"""(ir, vis, fused) -> score -> where in `fused` it was lost: a map (N, H, W), for tensors."""
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from fuscore_metric.levels import expected_score, level_probabilities
-from fuscore_metric.prompts import DEFAULT_ASPECT
+from fuscore_metric.images import InputError, check_batch
+from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 
 if TYPE_CHECKING:
     from fuscore_metric.model import FuScore
 
-LUMA = (0.299, 0.587, 0.114)
-LEVELS = 4
-"""Octaves of detail in the plain fusion."""
-SMOOTHING = 0.03
-"""Deviation of the map's blur, as a share of the shorter side: single pixels carry no meaning."""
-POINTS_AT_ONCE = 4
-"""Points of the path held in memory with their graphs."""
+DEFAULT_STEPS = 8
+DEFAULT_SMOOTH = 0.08
+MAX_CONTRAST_GAIN = 4.0
+"""Beyond it, flat sources would become noise."""
+
+_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def attribute(
+    model: FuScore,
+    ir: Tensor,
+    vis: Tensor,
+    fused: Tensor,
+    *,
+    aspect: str = DEFAULT_ASPECT,
+    steps: int = DEFAULT_STEPS,
+    baseline: Tensor | None = None,
+    smooth: float = DEFAULT_SMOOTH,
+) -> Tensor:
+    """Show what in the fused image pulled its score down.
+
+    "Down" needs something to compare with. That is `baseline`: by default an undamaged plain fusion
+    of the same sources (`plain_fusion`), which anybody could have had instead. The difference of
+    the two scores is shared out over the pixels by `integrated_gradients`, smoothed, and its
+    positive part returned: where moving towards the baseline would raise the score.
+
+    Smoothing comes before the positive part is taken, not after: gradients of neighbouring pixels
+    have opposite signs, and only their sum says what an area contributes. The model knows an image
+    by statistics of cells (a fifth of each side in the embedded family), so nothing finer than a
+    few per cent of the side should be read into the map.
+
+    Args:
+        model: What judges; any family.
+        ir: (N, 3, H, W) float in [0, 1], on the model's device.
+        vis: (N, 3, H, W), likewise.
+        fused: (N, 3, H, W), likewise.
+        aspect: One of `fuscore_metric.prompts.ASPECTS`.
+        steps: Points on the way from `fused` to the baseline; each costs a forward and a backward
+            pass, and the memory of one.
+        baseline: (N, 3, H, W) in [0, 1], what to compare with.
+        smooth: Standard deviation of the Gaussian, as a share of the shorter side; 0 for none.
+
+    Returns:
+        (N, H, W) float32 >= 0 on the model's device, without a graph: points of score lost per
+        pixel. Works under the caller's `no_grad` and `inference_mode`.
+
+    Raises:
+        InputError: A shape or dtype is wrong, or the images differ in shape.
+        ValueError: An unknown aspect, `steps` below 1, or a negative or infinite `smooth`.
+    """
+    _check_options(aspect, steps, smooth)
+    _check_images(ir, vis, fused, baseline)
+    if baseline is None:
+        with torch.no_grad():
+            baseline = plain_fusion(ir, vis, fused)
+    raw = integrated_gradients(model, ir, vis, fused, baseline, aspect=aspect, steps=steps)
+    return _smoothed(raw, smooth * min(raw.shape[-2:])).clamp_min(0)
 
 
 def integrated_gradients(
@@ -38,114 +81,104 @@ def integrated_gradients(
     baseline: Tensor,
     *,
     aspect: str = DEFAULT_ASPECT,
-    steps: int = 8,
+    steps: int = DEFAULT_STEPS,
 ) -> Tensor:
-    """What each pixel would add to the score on the straight way from `fused` to `baseline`.
+    """Share out score(baseline) - score(fused) over the pixels of `fused`.
 
-    Complete: a map sums to s(baseline) - s(fused), up to the error of the midpoint rule.
+    Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks",
+    ICML 2017) along the straight line from `fused` to `baseline`, by the midpoint rule. Complete:
+    the sum over the pixels tends to the difference of the scores as `steps` grows.
+
+    Written out because Captum (0.9), the usual library, requires matplotlib and tqdm, and knows of
+    triples only as extra arguments that it repeats for every step: too much for a loop of five
+    lines.
 
     Args:
-        model: The metric.
-        ir: (N, 3, H, W) in [0, 1].
+        model: What judges.
+        ir: (N, 3, H, W) float in [0, 1].
         vis: (N, 3, H, W), likewise.
         fused: (N, 3, H, W), likewise.
         baseline: (N, 3, H, W), likewise.
         aspect: One of `fuscore_metric.prompts.ASPECTS`.
-        steps: Points of the path.
+        steps: Points on the line.
 
     Returns:
-        (N, H, W) float32 signed, in score units; positive where `fused` costs score.
+        (N, H, W) float32 of either sign, summed over channels, in points of score.
     """
-    if steps < 1:
-        raise ValueError(f"Expected `steps` to be at least 1, got {steps}")
-    places = (torch.arange(steps, device=fused.device) + 0.5) / steps
-    maps = []
-    for n in range(len(fused)):
-        start, change = fused[n], baseline[n] - fused[n]
-        gradient = torch.zeros_like(start)
-        for some in torch.split(places, POINTS_AT_ONCE):
-            points = start + some.view(-1, 1, 1, 1) * change  # (P, 3, H, W)
-            gradient += _gradient(model, ir[n : n + 1], vis[n : n + 1], points, aspect)
-        maps.append((change * gradient / steps).sum(0))
-    return torch.stack(maps).float()
-
-
-def _gradient(model: FuScore, ir: Tensor, vis: Tensor, points: Tensor, aspect: str) -> Tensor:
-    """Gradient of the score at each point, summed over the points: (3, H, W)."""
-    # Also for callers in no_grad or inference mode: tensors from the latter cannot carry graphs.
+    # Tensors made under the caller's inference mode cannot enter a graph; clones made outside can.
     with torch.inference_mode(False), torch.enable_grad():
-        ir, vis, points = (images.detach().clone() for images in (ir, vis, points))
-        encoded = model.backbone.encode(ir, vis, points.requires_grad_())
-        logits = model.backbone.level_logits(encoded, aspect)
-        scores = expected_score(level_probabilities(logits))
-        return torch.autograd.grad(scores.sum(), points)[0].sum(0)
-
-
-def attribute(
-    model: FuScore,
-    ir: Tensor,
-    vis: Tensor,
-    fused: Tensor,
-    *,
-    aspect: str = DEFAULT_ASPECT,
-    steps: int = 8,
-) -> Tensor:
-    """What pulled the score of each fused image down, pixel by pixel.
-
-    Args:
-        model: The metric.
-        ir: (N, 3, H, W) float in [0, 1].
-        vis: (N, 3, H, W), likewise.
-        fused: (N, 3, H, W), likewise.
-        aspect: One of `fuscore_metric.prompts.ASPECTS`.
-        steps: Points of the path; more is smoother and slower.
-
-    Returns:
-        (N, H, W) float32, >= 0: score units a pixel, smoothed; larger where more was lost. All 0
-        where nothing is worse than in the plain fusion.
-    """
-    with torch.no_grad():
-        baseline = plain_fusion(ir, vis, fused)
-        raw = integrated_gradients(model, ir, vis, fused, baseline, aspect=aspect, steps=steps)
-        # Before the cut at 0: neighbours of opposite sign are one edge, moved, not damage.
-        return _smooth(raw).clamp_min(0)
+        ir, vis, start, end = (
+            images.detach().clone().to(torch.float32) for images in (ir, vis, fused, baseline)
+        )
+        total = torch.zeros_like(start)
+        for step in range(steps):
+            point = torch.lerp(start, end, (step + 0.5) / steps).requires_grad_()
+            # Triples do not depend on each other: the sum's gradient is that of each score.
+            (gradient,) = torch.autograd.grad(model(ir, vis, point, aspect).score.sum(), point)
+            total += gradient
+        return ((end - start) * total / steps).sum(1)  # (N, H, W)
 
 
 def plain_fusion(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
-    """Strongest detail of either source at each octave, mean of their bases, colours of `fused`.
+    """Fuse two sources plainly: what `fused` might have been without its damage.
+
+    The mean of the lumas, brought as a whole to the brightness of `fused` and at least to its
+    contrast, in its colour differences. So taste in brightness and colour, the same all over the
+    picture, does not fill the map; what is peculiar to a place remains. Contrast is never lowered:
+    a fusion that is flat everywhere is compared with one that is not.
 
     Args:
-        ir: (N, 3, H, W) in [0, 1].
+        ir: (N, 3, H, W) float in [0, 1].
         vis: (N, 3, H, W), likewise.
-        fused: (N, 3, H, W), likewise; only its chroma is used.
+        fused: (N, 3, H, W), likewise; only its colour and its luma's mean and spread are used.
 
     Returns:
-        (N, 3, H, W) in [0, 1].
+        (N, 3, H, W) float32 in [0, 1].
     """
-    a, b = _luma(ir), _luma(vis)
-    details = torch.zeros_like(a)
-    for level in range(LEVELS):
-        smooth_a, smooth_b = _blur(a, 2.0**level), _blur(b, 2.0**level)
-        detail_a, detail_b = a - smooth_a, b - smooth_b
-        details += torch.where(detail_a.abs() >= detail_b.abs(), detail_a, detail_b)
-        a, b = smooth_a, smooth_b
-    return (fused + (a + b) / 2 + details - _luma(fused)).clamp(0, 1)
+    ir, vis, fused = (images.to(torch.float32) for images in (ir, vis, fused))
+    wanted, mixed = _luma(fused), (_luma(ir) + _luma(vis)) / 2
+    places = (-2, -1)
+    contrast = wanted.std(places, keepdim=True) / mixed.std(places, keepdim=True).clamp_min(1e-3)
+    mixed = mixed - mixed.mean(places, keepdim=True)
+    mixed = wanted.mean(places, keepdim=True) + contrast.clamp(1, MAX_CONTRAST_GAIN) * mixed
+    return (fused - wanted + mixed).clamp(0, 1)
 
 
 def _luma(images: Tensor) -> Tensor:
-    return (images * images.new_tensor(LUMA).view(3, 1, 1)).sum(1, keepdim=True)
+    """(N, 3, H, W) -> (N, 1, H, W)."""
+    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
+    return torch.einsum("nchw,c->nhw", images, weights).unsqueeze(1)
 
 
-def _smooth(maps: Tensor) -> Tensor:
-    """(N, H, W) blurred by `SMOOTHING` of the shorter side."""
-    return _blur(maps[:, None], SMOOTHING * min(maps.shape[-2:]))[:, 0]
+def _smoothed(maps: Tensor, sigma: float) -> Tensor:
+    """Gaussian mean of (N, H, W) over what lies inside the picture; sigma in pixels."""
+    if sigma == 0:
+        return maps
+    for axis in (1, 2):
+        places = torch.arange(maps.shape[axis], dtype=maps.dtype, device=maps.device)
+        weights = torch.exp(-0.5 * ((places[:, None] - places) / sigma) ** 2)
+        weights = weights / weights.sum(1, keepdim=True)  # rows: at the border fewer, not darker
+        maps = (maps.transpose(axis, 2) @ weights.T).transpose(axis, 2)
+    return maps
 
 
-def _blur(images: Tensor, sigma: float) -> Tensor:
-    """Gaussian blur of (N, 1, H, W), borders repeated."""
-    radius = max(1, round(3 * sigma))
-    offsets = torch.arange(-radius, radius + 1, device=images.device, dtype=images.dtype)
-    kernel = (-0.5 * (offsets / sigma).square()).exp()
-    kernel = kernel / kernel.sum()
-    padded = F.pad(images, (radius, radius, radius, radius), mode="replicate")
-    return F.conv2d(F.conv2d(padded, kernel.view(1, 1, 1, -1)), kernel.view(1, 1, -1, 1))
+def _check_options(aspect: str, steps: int, smooth: float) -> None:
+    build_prompt(aspect)
+    if not isinstance(steps, int) or steps < 1:
+        raise ValueError(f"Expected `steps` to be a positive integer, got {steps!r}")
+    if not (math.isfinite(smooth) and smooth >= 0):
+        raise ValueError(f"Expected `smooth` to be finite and not negative, got {smooth!r}")
+
+
+def _check_images(ir: Tensor, vis: Tensor, fused: Tensor, baseline: Tensor | None) -> None:
+    images = {"ir": ir, "vis": vis, "fused": fused}
+    if baseline is not None:
+        images["baseline"] = baseline
+    for argument, batch in images.items():
+        check_batch(batch, argument)
+    for argument, batch in images.items():
+        if batch.shape != fused.shape:
+            raise InputError(
+                f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
+                f"got {tuple(batch.shape)}"
+            )

@@ -10,7 +10,7 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from fuscore_metric.attribution import attribute
+from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.base import Backbone
 from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec, locate, read_spec
@@ -22,7 +22,7 @@ from fuscore_metric.levels import (
     preference,
     score_variance,
 )
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 
 _DTYPES = {
     "float32": torch.float32,
@@ -167,7 +167,15 @@ class FuScore(nn.Module):
             InputError: A shape or dtype is wrong, or the three differ in shape.
             ValueError: The aspect is unknown.
         """
-        _check_triple(ir, vis, fused)
+        triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
+        for images, argument in triple:
+            check_batch(images, argument)
+        for images, argument in triple:
+            if images.shape != fused.shape:
+                raise InputError(
+                    f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
+                    f"got {tuple(images.shape)}"
+                )
         encoded = self.backbone.encode(ir, vis, fused)
         if aspect == ALL_ASPECTS:
             return FuScoreOutput.from_logits(self.backbone.aspect_logits(encoded, ASPECTS))
@@ -180,27 +188,19 @@ class FuScore(nn.Module):
         fused: Tensor,
         aspect: str = DEFAULT_ASPECT,
         *,
-        steps: int = 8,
+        steps: int = DEFAULT_STEPS,
+        baseline: Tensor | None = None,
     ) -> Tensor:
-        """Where the score was lost: integrated gradients towards a plain fusion of the sources.
-
-        Args:
-            ir: (N, 3, H, W) float in [0, 1], on the model's device.
-            vis: (N, 3, H, W), likewise.
-            fused: (N, 3, H, W), likewise.
-            aspect: One of `fuscore_metric.prompts.ASPECTS`.
-            steps: Points of the path; about three scores' time each.
+        """Show where `fused` lost its score: see `fuscore_metric.attribution.attribute`.
 
         Returns:
-            (N, H, W) float32, >= 0, larger where more was lost; see `attribution.attribute`.
+            (N, H, W) float32 >= 0: points of score lost per pixel, smoothed.
 
         Raises:
-            InputError: A shape or dtype is wrong, or the three differ in shape.
-            ValueError: The aspect is unknown, or `steps` below 1.
+            InputError: A shape or dtype is wrong, or the images differ in shape.
+            ValueError: An unknown aspect, or `steps` below 1.
         """
-        _check_triple(ir, vis, fused)
-        build_prompt(aspect)
-        return attribute(self, ir, vis, fused, aspect=aspect, steps=steps)
+        return attribute(self, ir, vis, fused, aspect=aspect, steps=steps, baseline=baseline)
 
     def preference(self, a: FuScoreOutput, b: FuScoreOutput) -> Tensor:
         """Probability that a person prefers a to b, calibrated by the weights' temperature.
@@ -215,18 +215,6 @@ class FuScore(nn.Module):
         return preference(
             a.score, b.score, a.variance, b.variance, temperature=self.spec.temperature
         )
-
-
-def _check_triple(ir: Tensor, vis: Tensor, fused: Tensor) -> None:
-    triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
-    for images, argument in triple:
-        check_batch(images, argument)
-    for images, argument in triple:
-        if images.shape != fused.shape:
-            raise InputError(
-                f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
-                f"got {tuple(images.shape)}"
-            )
 
 
 def check_device(device: str | torch.device) -> torch.device:

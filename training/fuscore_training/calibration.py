@@ -258,4 +258,3 @@ def plot_calibration(found: Calibration, path: Path) -> None:
         title=f"Uncertainty and error, Spearman {found.std_error_srcc[0]:.2f}",
     )
     figure.savefig(path, dpi=120)
-

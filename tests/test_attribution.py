@@ -1,0 +1,219 @@
+"""Where it looks: the map's form, what it adds up to, where it points, and `fuscore explain`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from fuscore_metric import FuScore, InputError
+from fuscore_metric.attribution import attribute, integrated_gradients, plain_fusion
+from fuscore_metric.cli._overlay import colours, overlay
+from fuscore_metric.images import as_images
+from tests.tiny_model import tiny_fuscore
+
+EXAMPLE = Path(__file__).parents[1] / "fuscore_metric" / "assets" / "example"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory) -> FuScore:
+    return tiny_fuscore(tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="module")
+def embedded() -> FuScore:
+    return FuScore.from_pretrained()
+
+
+def batch(number: int = 1, height: int = 96, width: int = 128) -> list[torch.Tensor]:
+    """(N, 3, H, W) each: smooth shapes, so that fusing them means something."""
+    rng = torch.Generator().manual_seed(0)
+    small = torch.rand(3, number, 3, 6, 8, generator=rng)
+    return [torch.nn.functional.interpolate(x, (height, width), mode="bilinear") for x in small]
+
+
+def example() -> list[torch.Tensor]:
+    """The shipped scene, (1, 3, H, W) each."""
+    files = {"ir": "ir", "vis": "vis", "fused": "fused_good"}
+    return [torch.stack(as_images(EXAMPLE / f"{f}.png", a)) for a, f in files.items()]
+
+
+@pytest.mark.parametrize("number", [1, 2])
+def test_a_map_has_a_value_for_each_pixel_and_none_below_zero(tiny, number):
+    found = tiny.attribution(*batch(number), steps=2)
+    assert found.shape == (number, 96, 128)
+    assert found.dtype == torch.float32
+    assert found.min() >= 0
+    assert found.max() > 0
+    assert not found.requires_grad
+
+
+@pytest.mark.parametrize("aspect", ["overall", "sharpness"])
+def test_the_raw_attributions_add_up_to_the_difference_of_the_scores(embedded, aspect):
+    ir, vis, fused = (x[..., 100:196, 100:228].repeat(2, 1, 1, 1) for x in example())
+    noise = torch.randn(fused.shape, generator=torch.manual_seed(0))
+    fused = (fused + torch.tensor([0.05, 0.1]).view(2, 1, 1, 1) * noise).clamp(0, 1)
+    baseline = plain_fusion(ir, vis, fused)
+    raw = integrated_gradients(embedded, ir, vis, fused, baseline, aspect=aspect, steps=32)
+    gained = embedded(ir, vis, baseline, aspect).score - embedded(ir, vis, fused, aspect).score
+    assert gained.abs().min() > 0.1  # else the test says nothing
+    # The path is not smooth (ReLU6): 32 steps leave 4 % on these weights, 128 leave 0.3 %.
+    assert torch.allclose(raw.sum((1, 2)), gained, rtol=0.06)
+
+
+def test_a_batch_gives_what_singles_give(tiny):
+    triples = batch(2)
+    together = tiny.attribution(*triples, steps=2)
+    alone = [tiny.attribution(*(x[n : n + 1] for x in triples), steps=2) for n in range(2)]
+    assert torch.allclose(together, torch.cat(alone), rtol=1e-4, atol=1e-4 * together.max().item())
+
+
+@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
+def test_callers_without_gradients_get_the_same_map(tiny, mode):
+    expected = tiny.attribution(*batch(), steps=2)
+    with mode():
+        assert torch.allclose(tiny.attribution(*batch(), steps=2), expected, rtol=1e-5)
+
+
+def test_the_images_and_the_weights_are_left_without_gradients(tiny):
+    ir, vis, fused = batch()
+    fused.requires_grad_()
+    before = fused.detach().clone()
+    tiny.attribution(ir, vis, fused, steps=1)
+    assert fused.grad is None
+    assert torch.equal(fused, before)
+    assert all(parameter.grad is None for parameter in tiny.parameters())
+
+
+def test_an_image_that_is_its_own_baseline_lost_nothing(tiny):
+    ir, vis, fused = batch()
+    assert tiny.attribution(ir, vis, fused, baseline=fused, steps=1).max() == 0
+
+
+def test_another_aspect_gives_another_map(embedded):
+    overall, sharpness = (
+        embedded.attribution(*batch(), a, steps=2) for a in ("overall", "sharpness")
+    )
+    assert not torch.allclose(overall, sharpness)
+
+
+def test_without_smoothing_the_map_is_the_positive_part(tiny):
+    ir, vis, fused = batch()
+    raw = integrated_gradients(tiny, ir, vis, fused, plain_fusion(ir, vis, fused), steps=2)
+    found = attribute(tiny, ir, vis, fused, steps=2, smooth=0)
+    assert torch.allclose(found, raw.clamp_min(0))
+
+
+def test_smoothing_keeps_a_constant_up_to_the_border(tiny):
+    from fuscore_metric.attribution import _smoothed
+
+    assert torch.allclose(_smoothed(torch.ones(1, 40, 60), 5.0), torch.ones(1, 40, 60))
+
+
+def test_it_points_at_a_noisy_quadrant(embedded):
+    ir, vis, fused = example()
+    height, width = fused.shape[-2:]
+    noise = 0.15 * torch.randn(height // 2, width // 2, generator=torch.manual_seed(0))
+    fused[..., : height // 2, : width // 2] += noise
+    found = embedded.attribution(ir, vis, fused.clamp(0, 1), steps=4)
+    assert found[:, : height // 2, : width // 2].sum() > 0.5 * found.sum()
+
+
+def test_the_plain_fusion_of_equal_sources_is_the_source():
+    grey = batch()[0].mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    assert torch.allclose(plain_fusion(grey, grey, grey), grey, atol=1e-5)
+
+
+def test_the_plain_fusion_keeps_the_colour_differences_of_fused():
+    ir, vis, fused = (0.4 + 0.2 * x for x in batch())  # away from clipping
+    found = plain_fusion(ir, vis, fused)
+    assert torch.allclose(found[:, 0] - found[:, 2], fused[:, 0] - fused[:, 2], atol=1e-5)
+
+
+BAD = [
+    ({"ir": torch.rand(1, 3, 96, 100)}, {}, InputError, "`ir`"),
+    ({"vis": torch.rand(2, 3, 96, 128)}, {}, InputError, "`vis`"),
+    ({"fused": torch.rand(3, 96, 128)}, {}, InputError, "`fused`"),
+    ({"fused": torch.zeros(1, 3, 96, 128, dtype=torch.uint8)}, {}, InputError, "`fused`"),
+    ({}, {"baseline": torch.rand(1, 3, 50, 50)}, InputError, "`baseline`"),
+    ({}, {"aspect": "beauty"}, ValueError, "overall"),
+    ({}, {"steps": 0}, ValueError, "`steps`"),
+    ({}, {"steps": 1.5}, ValueError, "`steps`"),
+    ({}, {"smooth": -0.1}, ValueError, "`smooth`"),
+    ({}, {"smooth": float("nan")}, ValueError, "`smooth`"),
+]
+
+
+@pytest.mark.parametrize(("images", "options", "error", "word"), BAD)
+def test_bad_arguments_are_named(tiny, images, options, error, word):
+    triple = dict(zip(("ir", "vis", "fused"), batch(), strict=True)) | images
+    with pytest.raises(error, match=word):
+        attribute(tiny, **triple, **options)
+
+
+def test_colours_darken_steadily_and_faint_maps_leave_the_image_alone():
+    ramp = colours(np.linspace(0, 1, 50, dtype=np.float32))
+    assert (np.diff(ramp @ [0.299, 0.587, 0.114]) < 0).all()
+    image = np.full((4, 4, 3), 77, dtype=np.uint8)
+    assert (overlay(image, np.zeros((4, 4), dtype=np.float32)) == image).all()
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("explain")
+    tiny_fuscore(folder).save_pretrained(folder / "weights")
+    found = {"weights": folder / "weights", "out": folder / "map.png"}
+    for name, images in zip(("ir", "vis", "fused"), batch(), strict=True):
+        pixels = (images[0] * 255).byte().permute(1, 2, 0).numpy()
+        found[name] = folder / f"{name}.png"
+        Image.fromarray(pixels).save(found[name])
+    return found
+
+
+def explain(files: dict[str, Path], **changed: object) -> subprocess.CompletedProcess[str]:
+    options = [part for name, value in (files | changed).items() for part in (f"--{name}", value)]
+    return subprocess.run(
+        [sys.executable, "-m", "fuscore_metric.cli", "explain", *map(str, options)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_explain_writes_the_picture_and_says_what_spoke(files):
+    done = explain(files, aspect="sharpness")
+    assert done.returncode == 0, done.stderr
+    for words in ("sharpness", "map.png", "no ratings"):
+        assert words in done.stdout
+    fused, picture = Image.open(files["fused"]), Image.open(files["out"])
+    assert picture.width >= 2 * fused.width
+    assert picture.height > fused.height
+    left = np.asarray(picture)[: fused.height, : fused.width]
+    assert (left == np.asarray(fused)).all()
+
+
+@pytest.mark.parametrize(
+    ("changed", "words"),
+    [
+        ({"out": "no_such_folder/map.png"}, ["`out`", "no_such_folder"]),
+        ({"out": "map.gif"}, ["`out`", ".png", "map.gif"]),
+        ({"out": "fused"}, ["`out`", "fused.png"]),
+        ({"fused": "missing.png"}, ["`fused`", "missing.png"]),
+        ({"aspect": "beauty"}, ["--aspect", "overall"]),
+        ({"device": "abacus"}, ["--device", "abacus"]),
+    ],
+)
+def test_explain_refuses_in_one_line_before_it_loads_weights(files, changed, words):
+    changed = {name: files.get(value, value) for name, value in changed.items()}
+    done = explain(files, **changed, weights="nothing_here")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert not done.stdout
+    for word in words:
+        assert word in done.stderr
+    if not changed.keys() & {"aspect", "device"}:  # typer frames its usage errors
+        assert len(done.stderr.strip().splitlines()) == 1
