@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from fuscore_metric.images import InputError, check_batch
+from fuscore_metric.images import check_batches
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 
 if TYPE_CHECKING:
@@ -42,7 +42,7 @@ def attribute(
 
     Smoothing comes before the positive part is taken, not after: gradients of neighbouring pixels
     have opposite signs, and only their sum says what an area contributes. The model knows an image
-    by statistics of cells (a fifth of each side in the embedded family), so nothing finer than a
+    by statistics of cells (a quarter of each side in the embedded family), so nothing finer than a
     few per cent of the side should be read into the map.
 
     Args:
@@ -65,7 +65,8 @@ def attribute(
         ValueError: An unknown aspect, `steps` below 1, or a negative or infinite `smooth`.
     """
     _check_options(aspect, steps, smooth)
-    _check_images(ir, vis, fused, baseline)
+    given = {} if baseline is None else {"baseline": baseline}
+    check_batches(ir=ir, vis=vis, fused=fused, **given)
     if baseline is None:
         with torch.no_grad():
             baseline = plain_fusion(ir, vis, fused)
@@ -168,17 +169,3 @@ def _check_options(aspect: str, steps: int, smooth: float) -> None:
         raise ValueError(f"Expected `steps` to be a positive integer, got {steps!r}")
     if not (math.isfinite(smooth) and smooth >= 0):
         raise ValueError(f"Expected `smooth` to be finite and not negative, got {smooth!r}")
-
-
-def _check_images(ir: Tensor, vis: Tensor, fused: Tensor, baseline: Tensor | None) -> None:
-    images = {"ir": ir, "vis": vis, "fused": fused}
-    if baseline is not None:
-        images["baseline"] = baseline
-    for argument, batch in images.items():
-        check_batch(batch, argument)
-    for argument, batch in images.items():
-        if batch.shape != fused.shape:
-            raise InputError(
-                f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
-                f"got {tuple(batch.shape)}"
-            )

@@ -182,6 +182,25 @@ def check_batch(images: Tensor, argument: str) -> None:
     check_size(images.shape[-2], images.shape[-1], argument)
 
 
+def check_batches(**images: Tensor) -> None:
+    """Check batches that belong together: each by `check_batch`, all with the shape of `fused`.
+
+    Args:
+        **images: By argument name, `fused` among them.
+
+    Raises:
+        InputError: One is not a batch, or differs from `fused` in shape.
+    """
+    for argument, batch in images.items():
+        check_batch(batch, argument)
+    shape = tuple(images["fused"].shape)
+    for argument, batch in images.items():
+        if tuple(batch.shape) != shape:
+            raise InputError(
+                f"Expected `{argument}` with the shape of `fused` {shape}, got {tuple(batch.shape)}"
+            )
+
+
 def resize(images: Tensor, size: tuple[int, int]) -> Tensor:
     """Resize with antialiased bicubic interpolation: the one resize of all backbones.
 

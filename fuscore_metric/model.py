@@ -14,7 +14,7 @@ from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.base import Backbone
 from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec, locate, read_spec
-from fuscore_metric.images import InputError, check_batch
+from fuscore_metric.images import check_batches
 from fuscore_metric.levels import (
     SCORE_RANGE,
     expected_score,
@@ -167,15 +167,7 @@ class FuScore(nn.Module):
             InputError: A shape or dtype is wrong, or the three differ in shape.
             ValueError: The aspect is unknown.
         """
-        triple = ((ir, "ir"), (vis, "vis"), (fused, "fused"))
-        for images, argument in triple:
-            check_batch(images, argument)
-        for images, argument in triple:
-            if images.shape != fused.shape:
-                raise InputError(
-                    f"Expected `{argument}` with the shape of `fused` {tuple(fused.shape)}, "
-                    f"got {tuple(images.shape)}"
-                )
+        check_batches(ir=ir, vis=vis, fused=fused)
         encoded = self.backbone.encode(ir, vis, fused)
         if aspect == ALL_ASPECTS:
             return FuScoreOutput.from_logits(self.backbone.aspect_logits(encoded, ASPECTS))

@@ -67,7 +67,8 @@ def test_held_out_rows_are_those_made_from_a_held_out_method(table):
 def test_without_a_base_column_the_method_is_what_counts(table):
     """As in a table of human ratings, where nothing is made from anything."""
     plain = replace(table, frame=table.frame.drop(columns="base"))
-    seen = set(SPLIT.apply(plain)["train"].frame["method"])
+    split = replace(SPLIT, held_out_methods=("gone",))
+    seen = set(split.apply(plain)["train"].frame["method"])
     assert "gone" not in seen
     assert "gone+blur=2#0" in seen
 
@@ -80,6 +81,25 @@ def test_without_held_out_methods_all_rows_stay(table):
 def test_unknown_scenes_are_refused(table):
     with pytest.raises(RatingsError, match=r"not there: \['s7', 's8'\]"):
         replace(SPLIT, val=("s1", "s8"), test=("s7",)).apply(table)
+
+
+def test_unknown_methods_are_refused(table):
+    """A misspelt method would else be trained on in silence."""
+    with pytest.raises(RatingsError, match=r"methods in the ratings, not there: \['Gone'\]"):
+        replace(SPLIT, held_out_methods=("Gone", "away")).apply(table)
+
+
+def test_images_of_later_parts_are_not_shown_in_the_place_of_others(table):
+    """A foreign fusion of a test scene, rated in a training scene, would show the test's pixels."""
+    others = {"s0": "s2", "s4": "s1", "s5": "s0", "s1": "s3", "s2": "s0", "s3": "nowhere"}
+    foreign = [row(scene, "foreign_1", "kept", other_scene=other) for scene, other in others.items()]
+    frame = pd.concat([table.frame.assign(other_scene=""), pd.DataFrame(foreign)])
+    parts = SPLIT.apply(replace(table, frame=frame.reset_index(drop=True)))
+    kept = {
+        name: set(part.frame.loc[part.frame["method"] == "foreign_1", "scene"])
+        for name, part in parts.items()
+    }
+    assert kept == {"train": {"s5"}, "val": set(), "test": {"s2", "s3"}}
 
 
 def test_a_scene_in_two_parts_is_refused(table):

@@ -16,12 +16,15 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import torch
 from fuscore_training.classic_fusions import CLASSIC_FUSIONS, Image, luma, recolour, to_bytes
 from fuscore_training.degradations import Sources, degrade
 from fuscore_training.proxy_ratings import Scene, find_scenes, read_image
 from fuscore_training.split import read_split
+from results import over_scenes
 from torch import Tensor
+from triples import evenly
 
 from fuscore_metric import FuScore
 from fuscore_metric.attribution import DEFAULT_STEPS
@@ -114,7 +117,7 @@ def locality(
     total = _share(damaged)
     return Locality(
         localised=total.localised,
-        interval=_interval(damaged, seed),
+        interval=_interval(damaged),
         mean_mass=total.mean_mass,
         scenes=len(scenes),
         by_kind={
@@ -181,15 +184,12 @@ def _share(cases: Sequence[_Case]) -> Share:
     )
 
 
-def _interval(cases: Sequence[_Case], seed: int, draws: int = 2000) -> tuple[float, float]:
+def _interval(cases: Sequence[_Case]) -> tuple[float, float]:
     """Cases of one scene resemble each other: whole scenes are drawn."""
-    names = sorted({case.scene for case in cases})
-    hits = np.array([[c.mass >= 0.5 for c in cases if c.scene == n].count(True) for n in names])
-    sizes = np.array([sum(case.scene == name for case in cases) for name in names])
-    drawn = np.random.default_rng(seed).integers(len(names), size=(draws, len(names)))
-    shares = hits[drawn].sum(1) / sizes[drawn].sum(1)
-    low, high = np.quantile(shares, [0.025, 0.975])
-    return float(low), float(high)
+    frame = pd.DataFrame({"scene": [c.scene for c in cases], "hit": [c.mass >= 0.5 for c in cases]})
+    scenes = frame.groupby("scene")["hit"]
+    found = over_scenes(scenes.sum().to_numpy(float), scenes.size().to_numpy(float))
+    return found.low, found.high
 
 
 def spread(scenes: Sequence[Scene], count: int | None) -> list[Scene]:
@@ -203,11 +203,7 @@ def spread(scenes: Sequence[Scene], count: int | None) -> list[Scene]:
     while sum(taken.values()) < count:
         name = min((n for n in sets if taken[n] < len(sets[n])), key=lambda n: taken[n])
         taken[name] += 1
-    return [
-        sets[name][i]
-        for name, n in taken.items()
-        for i in np.linspace(0, len(sets[name]) - 1, n).round().astype(int)
-    ]
+    return [scene for name, n in taken.items() for scene in evenly(sets[name], n)]
 
 
 def main() -> None:

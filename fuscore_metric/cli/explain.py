@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from fuscore_metric.cli._options import Device, Ir, Revision, Vis, Weights, check_options
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 if TYPE_CHECKING:
@@ -17,32 +18,25 @@ if TYPE_CHECKING:
 
 
 def explain(
-    ir: Annotated[Path, typer.Option(help="Infrared image.")],
-    vis: Annotated[Path, typer.Option(help="Visible image of the same scene and size.")],
+    ir: Ir,
+    vis: Vis,
     fused: Annotated[Path, typer.Option(help="Fusion of the two.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    weights: Annotated[
-        str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')
-    ] = "embedded",
-    revision: Annotated[str | None, typer.Option(help="Hub revision of the weights.")] = None,
+    weights: Weights = "embedded",
+    revision: Revision = None,
     aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(ASPECTS)}.")] = (
         DEFAULT_ASPECT
     ),
-    device: Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
 ) -> None:
     """Draw where a fusion lost its score, against a plain average of the same sources.
 
     Example: fuscore explain --ir ir.png --vis vis.png --fused fused.png --out map.png
     """
-    if aspect not in ASPECTS:
-        raise typer.BadParameter(f"expected one of {', '.join(ASPECTS)}", param_hint="--aspect")
+    check_options(aspect, device, aspects=ASPECTS)
     from fuscore_metric.images import as_images, check_triples
-    from fuscore_metric.model import FuScore, check_device
+    from fuscore_metric.model import FuScore
 
-    try:
-        check_device(device)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--device") from error
     # As in `fuscore score`, whatever can fail without the weights fails before they are loaded.
     _check_out(out, (ir, vis, fused))
     triple = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from fuscore_metric.cli._options import Device, Ir, Revision, Vis, Weights, check_options
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, LEVEL_WORDS
 
 if TYPE_CHECKING:
@@ -21,35 +22,28 @@ CHOICES = (*ASPECTS, ALL_ASPECTS)
 
 
 def score(
-    ir: Annotated[Path, typer.Option(help="Infrared image.")],
-    vis: Annotated[Path, typer.Option(help="Visible image of the same scene and size.")],
+    ir: Ir,
+    vis: Vis,
     fused: Annotated[
         list[Path], typer.Option(help="Fusion of the two; repeat the option to compare several.")
     ],
-    weights: Annotated[
-        str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')
-    ] = "embedded",
-    revision: Annotated[str | None, typer.Option(help="Hub revision of the weights.")] = None,
+    weights: Weights = "embedded",
+    revision: Revision = None,
     aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(CHOICES)}.")] = (
         DEFAULT_ASPECT
     ),
-    device: Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")] = "cpu",
+    device: Device = "cpu",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Score fusions of one source pair.
 
     Example: fuscore score --ir ir.png --vis vis.png --fused fused.png
     """
-    if aspect not in CHOICES:
-        raise typer.BadParameter(f"expected one of {', '.join(CHOICES)}", param_hint="--aspect")
+    check_options(aspect, device, aspects=CHOICES)
     from fuscore_metric.images import as_images, check_triples
-    from fuscore_metric.model import FuScore, check_device
+    from fuscore_metric.model import FuScore
     from fuscore_metric.scoring import predict
 
-    try:
-        check_device(device)
-    except ValueError as error:
-        raise typer.BadParameter(str(error), param_hint="--device") from error
     # Files are checked before the weights are loaded: the usual mistake should answer at once.
     images = as_images(fused if len(fused) > 1 else fused[0], "fused")
     triples = as_images(ir, "ir") * len(images), as_images(vis, "vis") * len(images), images

@@ -6,6 +6,7 @@ import json
 import logging
 import time
 from dataclasses import asdict, replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from fuscore_training.datasets import LabelOptions
 from fuscore_training.evaluate import evaluate
 from fuscore_training.losses import LossWeights
 from fuscore_training.recipe import Recipe
-from fuscore_training.run import Material, prepare, train
+from fuscore_training.run import Material, prepare, second_view_change, train
 from fuscore_training.trainer import predict_cached
 
 log = logging.getLogger(__name__)
@@ -39,7 +40,7 @@ def ablate(
 ) -> pd.DataFrame:
     """Train every variant with every seed and measure on the test scenes.
 
-    A finished run is a line of `out`; runs that are there already are not repeated.
+    A finished run is a line of `out`; runs of the same recipe that are there are not repeated.
 
     Args:
         recipe: Everything but steps, seeds, label kind and loss weights.
@@ -53,10 +54,11 @@ def ablate(
         One row a run: `variant`, `seed` and `MEASURES`; see `_measure`.
     """
     material = prepare(recipe, data=data, work=work)
-    done = _read(out)
+    digest = sha256(repr(recipe).encode()).hexdigest()[:16]
+    done = [line for line in _read(out) if (line["recipe"], line["steps"]) == (digest, steps)]
     for seed in range(seeds):
         for name in VARIANTS:
-            key = {"variant": name, "seed": seed, "steps": steps}
+            key = {"variant": name, "seed": seed, "steps": steps, "recipe": digest}
             if any(key.items() <= line.items() for line in done):
                 continue
             started = time.monotonic()
@@ -66,7 +68,7 @@ def ablate(
             with out.open("a") as file:
                 file.write(json.dumps(done[-1]) + "\n")
             log.info("%s", done[-1])
-    return pd.DataFrame([line for line in done if line["steps"] == steps])
+    return pd.DataFrame(done)
 
 
 def summary(runs: pd.DataFrame) -> str:
@@ -92,25 +94,18 @@ def _variant(recipe: Recipe, name: str, seed: int, steps: int) -> Recipe:
 
 
 def _measure(recipe: Recipe, material: Material, work: Path) -> dict[str, Any]:
-    """Agreement on the test scenes; `error` is the mean of |score - rating|.
-
-    `mirror` is the mean change of the score in the second view over the mean spread of the scores
-    of a scene's undamaged fusions.
-    """
+    """Agreement on the test scenes; `error` is the mean of |score - rating|."""
     backbone = train(recipe, material, work)
     frame, rows = material.parts["test"].frame, material.rows("test")
     score, _ = predict_cached(backbone, material.cache, rows)
-    other, _ = predict_cached(backbone, material.cache, rows, view=1)
     found = evaluate(score, frame[DEFAULT_ASPECT], frame["scene"], frame["method"], n_boot=0)
-    undamaged = frame["kind"].isin(["method", "plain"]).to_numpy()
-    spread = pd.Series(score)[undamaged].groupby(frame["scene"][undamaged].to_numpy()).std().mean()
     return {
         "srcc": found.srcc.value,
         "plcc": found.plcc.value,
         "within_srcc": found.within_srcc.value,
         "pairwise": found.pairwise_accuracy.value,
         "error": float(np.abs(score - frame[DEFAULT_ASPECT].to_numpy()).mean()),
-        "mirror": float(np.abs(score - other)[undamaged].mean() / spread),
+        "mirror": second_view_change(backbone, material, score),
     }
 
 

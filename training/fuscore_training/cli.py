@@ -18,16 +18,16 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
+RecipeFile = Annotated[Path, typer.Argument(help="YAML recipe.")]
+Data = Annotated[Path, typer.Option(help="Folder of real source pairs and fusions.")]
+Work = Annotated[Path, typer.Option(help="Folder for ratings, features and logs.")]
+
 
 @app.command()
 def train(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe.")],
-    data: Annotated[Path, typer.Option(help="Folder of real source pairs and fusions.")] = Path(
-        "../shared/data"
-    ),
-    work: Annotated[Path, typer.Option(help="Folder for ratings, features and logs.")] = Path(
-        "runs/embedded"
-    ),
+    recipe: RecipeFile,
+    data: Data = Path("../shared/data"),
+    work: Work = Path("runs/embedded"),
     out: Annotated[
         Path | None, typer.Option(help="Checkpoint to write; WORK/checkpoint by default.")
     ] = None,
@@ -43,13 +43,9 @@ def train(
 
 @app.command()
 def ablation(
-    recipe: Annotated[Path, typer.Argument(help="YAML recipe.")],
-    data: Annotated[Path, typer.Option(help="Folder of real source pairs and fusions.")] = Path(
-        "../shared/data"
-    ),
-    work: Annotated[Path, typer.Option(help="Folder for ratings, features and logs.")] = Path(
-        "runs/embedded"
-    ),
+    recipe: RecipeFile,
+    data: Data = Path("../shared/data"),
+    work: Work = Path("runs/embedded"),
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 300,
     seeds: Annotated[int, typer.Option(help="Runs of each objective.")] = 3,
     out: Annotated[Path, typer.Option(help="Results, one JSON line a run; resumed.")] = Path(

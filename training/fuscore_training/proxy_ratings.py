@@ -112,6 +112,7 @@ class Rated:
         pixels: (H, W) or (H, W, 3) uint8.
         path: Where the file already is; None when it has to be written.
         overall: Overall rating; follows from `scores` for pristine images only.
+        other_scene: Scene that the pixels show, if not the one they are rated in.
     """
 
     method: str
@@ -121,6 +122,7 @@ class Rated:
     scores: SubScores
     overall: float
     path: Path | None = None
+    other_scene: str = ""
 
 
 def find_scenes(data: Path) -> list[Scene]:
@@ -302,7 +304,15 @@ def _foreign(
         bicubic = PILImage.Resampling.BICUBIC
         resized = PILImage.fromarray(to_bytes(image)).resize((width, height), bicubic)
         scores = SubScores(1.0, 1.0, 3.0, 3.0)
-        yield Rated(f"foreign_{number}", method, "control", np.asarray(resized), scores, 1.1)
+        yield Rated(
+            f"foreign_{number}",
+            method,
+            "control",
+            np.asarray(resized),
+            scores,
+            overall=1.1,
+            other_scene=other.name,
+        )
 
 
 def _degraded_sources(
@@ -353,6 +363,7 @@ def _row(
         "scene": scene,
         "method": item.method,
         "base": item.base,
+        "other_scene": item.other_scene,
         "ir": str(ir.resolve()),
         "vis": str(vis.resolve()),
         "fused": str(path.resolve()),

@@ -120,6 +120,9 @@ def split_by_scene(
     path). A `split` column is obeyed; without one, `scenes` or `fractions` (by default
     `DEFAULT_FRACTIONS`) decide. The result does not depend on the order of rows.
 
+    A column `other_scene`, if there is one, names the scene whose fusion a row shows in the place
+    of its own; such rows are dropped where that would let one split see images of a later one.
+
     Args:
         table: Ratings to split.
         fractions: Share of rows by split name, sum 1; met about, as related scenes stay together.
@@ -143,8 +146,18 @@ def split_by_scene(
     _check_split(frame["scene"], group, split)
     if ["split" in frame, scenes is not None, fractions is not None].count(True) > 1:
         raise RatingsError("Expected only one of scenes, fractions and a 'split' column")
-    parts = {name: frame[split == name].reset_index(drop=True) for name in SPLITS}
+    kept = ~_seen_too_early(frame, split)
+    parts = {name: frame[kept & (split == name)].reset_index(drop=True) for name in SPLITS}
     return {name: replace(table, frame=part) for name, part in parts.items()}
+
+
+def _seen_too_early(frame: pd.DataFrame, split: pd.Series[str]) -> pd.Series[bool]:
+    """Rows that show an image of a scene in a later split, in the order of `SPLITS`."""
+    if "other_scene" not in frame:
+        return pd.Series(False, index=frame.index)
+    order = split.map(SPLITS.index)
+    other = frame["other_scene"].map(order.groupby(frame["scene"]).first())
+    return other > order  # an unknown scene is in no split: NaN, never later
 
 
 def _sidecar(path: Path) -> Path:

@@ -17,7 +17,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from fuscore_metric.backbones.lite_llama import LiteLlama, Projector
+from fuscore_metric.backbones.lite_llama import (
+    AGREEMENT,
+    REFERENCES,
+    STATISTICS,
+    LiteLlama,
+    Projector,
+)
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
 from fuscore_training.calibration import Predictions, calibrate, plot_calibration
@@ -36,6 +42,8 @@ log = logging.getLogger(__name__)
 
 ROW = "row"
 """Column with a row's place in the whole table, and so in the feature cache."""
+UNDAMAGED = ("method", "plain")
+"""Kinds of proxy ratings that nothing was done to."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +113,22 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
         The metrics on the test scenes, as stored in `fuscore.json`.
     """
     material = prepare(recipe, data=data, work=work)
-    backbone = train(recipe, material, work)
+    return publish(train(recipe, material, work), recipe, material, data=data, work=work, out=out)
+
+
+def publish(
+    backbone: LiteLlama, recipe: Recipe, material: Material, *, data: Path, work: Path, out: Path
+) -> dict[str, Any]:
+    """Calibrate and measure a trained backbone, and write its checkpoint.
+
+    Also writes `calibration.json` and `calibration.png` into the work folder. Arguments and result
+    as of `run`.
+    """
     # The checkpoint is stored in float16 to stay small; what is measured is what is stored.
     backbone.half().float()
     calibration = calibrate(
         _predictions(backbone, material, "val"), _predictions(backbone, material, "test")
     )
-    (work / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
-    plot_calibration(calibration, work / "calibration.png")
     fuscore = make_fuscore(
         backbone,
         name=recipe.name,
@@ -123,7 +139,7 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
         metrics={},
     )
     held_out = sorted(material.parts["test"].frame["scene"].unique())
-    metrics = test_metrics(backbone, material)
+    metrics = held_out_metrics(backbone, material)
     metrics["calibration"] = calibration.summary()
     scenes = [scene for scene in find_scenes(data) if scene.name in held_out]
     metrics["acceptance"] = asdict(check_acceptance(fuscore, scenes))
@@ -131,6 +147,9 @@ def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
     fuscore.spec.metrics.update(metrics, held_out_scenes=held_out, held_out_methods=methods)
     backbone.half()
     fuscore.save_pretrained(out)
+    # Last, as a plot that cannot be drawn must not cost the weights.
+    (work / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
+    plot_calibration(calibration, work / "calibration.png")
     return metrics
 
 
@@ -149,7 +168,8 @@ def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
-    key = f"{backbone.preprocessing} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
+    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT}"
+    key = f"{backbone.preprocessing} {layout} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
     return build_features(table, backbone, work / "features", key=key)
 
 
@@ -159,11 +179,11 @@ def _predictions(backbone: LiteLlama, material: Material, part: str) -> Predicti
     return Predictions(score, std, frame["overall"].to_numpy(), frame["scene"].to_numpy())
 
 
-def test_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
+def held_out_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
     """Agreement with the held-out proxy ratings: all rows, parts of them, and by aspect."""
     frame = material.parts["test"].frame
     scores, _ = predict_cached(backbone, material.cache, material.rows("test"), aspect=ALL_ASPECTS)
-    undamaged = frame["kind"].isin(["method", "plain"]).to_numpy()
+    undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
     chosen = {"": np.ones(len(frame), dtype=bool), "_undamaged": undamaged}
     if material.split:
         unseen = material.split.is_held_out(frame).to_numpy()
@@ -174,7 +194,26 @@ def test_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
         part = frame[rows]
         found = evaluate(overall[rows], part["overall"], part["scene"], part["method"])
         metrics[f"held_out_proxy{name}"] = json.loads(found.to_json())
-    return metrics | {"aspect_srcc": aspect_table(scores, frame)}
+    return metrics | {
+        "aspect_srcc": aspect_table(scores, frame),
+        "second_view_change": second_view_change(backbone, material, overall),
+    }
+
+
+def second_view_change(
+    backbone: LiteLlama, material: Material, scores: NDArray[np.float64]
+) -> float:
+    """How far mirroring and a cut of a few pixels move the scores (N,) of undamaged test fusions.
+
+    Returns:
+        Mean change over the mean standard deviation between a scene's undamaged fusions.
+    """
+    frame = material.parts["test"].frame
+    other, _ = predict_cached(backbone, material.cache, material.rows("test"), view=1)
+    undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
+    shown = pd.DataFrame({"scene": frame["scene"], "score": scores})[undamaged]
+    spread = shown.groupby("scene")["score"].std().mean()
+    return float(np.abs(scores - other)[undamaged].mean() / spread)
 
 
 def aspect_table(scores: NDArray[np.float64], frame: pd.DataFrame) -> dict[str, dict[str, float]]:

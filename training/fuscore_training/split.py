@@ -32,12 +32,20 @@ class Split:
         image), else `method`, are dropped from training and validation.
 
         Raises:
-            RatingsError: Splits share a scene or a source image, or list a scene that is not there.
+            RatingsError: Splits share a scene or a source image, or name a scene or method that is
+                not there.
         """
         listed = {*self.val, *self.test}
         there = set(table.frame["scene"])
-        if missing := sorted(listed - there):
-            raise RatingsError(f"Expected the split's scenes in the ratings, not there: {missing}")
+        for what, missing in (
+            ("scenes", listed - there),
+            ("methods", set(self.held_out_methods) - set(self._methods(table.frame))),
+        ):
+            if missing:
+                names = sorted(missing)
+                raise RatingsError(
+                    f"Expected the split's {what} in the ratings, not there: {names}"
+                )
         scenes = {"train": sorted(there - listed), "val": self.val, "test": self.test}
         parts = split_by_scene(table, scenes=scenes)
         return {
@@ -50,7 +58,11 @@ class Split:
 
     def is_held_out(self, frame: pd.DataFrame) -> pd.Series[bool]:
         """Rows (N,) made from a held-out method's output."""
-        return frame["base" if "base" in frame else "method"].isin(self.held_out_methods)
+        return self._methods(frame).isin(self.held_out_methods)
+
+    @staticmethod
+    def _methods(frame: pd.DataFrame) -> pd.Series[str]:
+        return frame["base" if "base" in frame else "method"]
 
 
 def read_split(path: Path) -> Split:

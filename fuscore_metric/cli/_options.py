@@ -1,0 +1,26 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+Ir = Annotated[Path, typer.Option(help="Infrared image.")]
+Vis = Annotated[Path, typer.Option(help="Visible image of the same scene and size.")]
+Weights = Annotated[str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')]
+Revision = Annotated[str | None, typer.Option(help="Hub revision of the weights.")]
+Device = Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")]
+
+
+def check_options(aspect: str, device: str, *, aspects: tuple[str, ...]) -> None:
+    """Refuse an unknown aspect or an unusable device as typer refuses a bad option."""
+    if aspect not in aspects:
+        raise typer.BadParameter(f"expected one of {', '.join(aspects)}", param_hint="--aspect")
+    from fuscore_metric.model import check_device
+
+    try:
+        check_device(device)
+    except ValueError as error:
+        raise typer.BadParameter(str(error), param_hint="--device") from error
