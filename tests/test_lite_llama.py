@@ -4,13 +4,22 @@ import numpy as np
 import pytest
 import torch
 from scipy import ndimage
+from torch.nn import functional as F
 
 from fuscore_metric.backbones import FAMILIES, backbone_class
 from fuscore_metric.backbones.base import Backbone
-from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
+from fuscore_metric.backbones.lite_llama import (
+    AGREEMENT,
+    OCTAVES,
+    REFERENCES,
+    STATISTICS,
+    LiteLlama,
+)
 from fuscore_metric.backbones.local_statistics import (
     VARIANCE_FLOOR,
     LocalStatistics,
+    Maps,
+    edge_pyramid,
     stronger,
     with_edges,
 )
@@ -70,7 +79,7 @@ def whole_prompt_logits(backbone, encoded, aspect):
 def test_statistics_against_a_plain_computation():
     maps = torch.rand(1, 2, 10, 20, generator=torch.Generator().manual_seed(0))
     other = torch.rand(1, 2, 10, 20, generator=torch.Generator().manual_seed(1))
-    found, against = LocalStatistics([maps], 2), LocalStatistics([other], 2)
+    found, against = (LocalStatistics(Maps([m], []), 2) for m in (maps, other))
     cell, cell_other = maps[0, 1, :5, 10:].flatten(), other[0, 1, :5, 10:].flatten()
     assert found.mean[0, 1, 1].item() == pytest.approx(cell.mean().item(), abs=1e-6)
     variance = cell.var(correction=0).item()
@@ -104,14 +113,52 @@ def test_edges_against_scipy():
     assert torch.allclose(mirrored, found, atol=1e-6)
 
 
+def test_the_pyramid_sees_edges_at_halves_of_the_scale():
+    pixels = torch.rand(1, 3, 12, 15, generator=torch.Generator().manual_seed(0))
+    own, half, quarter = edge_pyramid(pixels, 2)
+    assert torch.equal(own, with_edges(pixels))
+    assert (half.shape, quarter.shape) == ((1, 3, 6, 8), (1, 3, 3, 4))
+    grey = pixels[0].mean(0)
+    assert half[0, 0, 1, 2].item() == pytest.approx(grey[2:4, 4:6].mean().item())
+    assert half[0, 0, 1, 7].item() == pytest.approx(grey[2:4, 14].mean().item())  # inside only
+    assert torch.equal(half, with_edges(half[:, :1]))
+
+
+def test_looks_count_alike():
+    """A second look at the same place is more samples of the same cell."""
+    one, other = torch.rand(2, 1, 2, 8, 8, generator=torch.Generator().manual_seed(0))
+    pixels = torch.zeros(1, 1, 8, 8)
+    found = LocalStatistics(Maps([pixels], [(one, other)]), 2)
+    cell = torch.cat([one[0, 1, :4, 4:].flatten(), other[0, 1, :4, 4:].flatten()])
+    assert found.mean[0, 1, 2].item() == pytest.approx(cell.mean().item(), abs=1e-6)
+    variance = cell.var(correction=0).item() + VARIANCE_FLOOR
+    assert found.variance[0, 1, 2].item() == pytest.approx(variance, abs=1e-6)
+
+
+def test_a_second_look_makes_a_mirror_image_alike(backbone):
+    """So that neither a filter's slant nor the phase of its strides decides."""
+    coarse, side = triple(1, 40, 48)[0], backbone.preprocessing["grid"]
+    images = F.interpolate(coarse, scale_factor=4, mode="bicubic")  # edges, as pictures have them
+
+    def change(maps_of):
+        upright, mirrored = (
+            LocalStatistics(maps_of(pixels), side).tokens() for pixels in (images, images.flip(-1))
+        )
+        back = mirrored.unflatten(1, (side, side)).flip(2).flatten(1, 2)
+        return (upright - back).abs().mean()
+
+    def one_look(pixels):
+        return Maps(edge_pyramid(pixels, OCTAVES), [(m,) for m in backbone.vision(pixels)])
+
+    assert change(backbone._maps) < 0.3 * change(one_look)
+
+
 def test_the_stronger_source_is_the_brighter_pixel_and_the_larger_feature():
-    one = [torch.tensor([-1.0, 0.5, 0.0]), torch.tensor([-3.0, 2.0, 1.0])]
-    other = [torch.tensor([-2.0, 0.7, 0.0]), torch.tensor([2.0, -1.0, -4.0])]
+    one = Maps([torch.tensor([-1.0, 0.5, 0.0])], [(torch.tensor([-3.0, 2.0, 1.0]),)])
+    other = Maps([torch.tensor([-2.0, 0.7, 0.0])], [(torch.tensor([2.0, -1.0, -4.0]),)])
     for found in (stronger(one, other), stronger(other, one)):
-        assert [m.tolist() for m in found] == [
-            pytest.approx([-1.0, 0.7, 0.0]),
-            pytest.approx([-3.0, 2.0, -4.0]),
-        ]
+        assert found.pixels[0].tolist() == pytest.approx([-1.0, 0.7, 0.0])
+        assert found.features[0][0].tolist() == [-3.0, 2.0, -4.0]
 
 
 def whole_prompt_logits_of_all(backbone, encoded):
@@ -140,7 +187,7 @@ def test_statistics_have_the_shapes_promised(backbone):
 def test_the_statistics_of_one_image_are_pixel_means_and_every_spread():
     pixels = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
     features = torch.rand(1, 5, 8, 8, generator=torch.Generator().manual_seed(1))
-    found = LocalStatistics([pixels, features], 2)
+    found = LocalStatistics(Maps([pixels], [(features,)]), 2)
     means, spreads = found.tokens().split([3, 8], dim=-1)
     assert means[0, 1].tolist() == pytest.approx(pixels[0, :, :8, 8:].mean((1, 2)).tolist())
     deviation = (features[0, 4, :4, 4:].var(correction=0) + VARIANCE_FLOOR).sqrt()

@@ -92,7 +92,9 @@ def test_unknown_methods_are_refused(table):
 def test_images_of_later_parts_are_not_shown_in_the_place_of_others(table):
     """A foreign fusion of a test scene, rated in a training scene, would show the test's pixels."""
     others = {"s0": "s2", "s4": "s1", "s5": "s0", "s1": "s3", "s2": "s0", "s3": "nowhere"}
-    foreign = [row(scene, "foreign_1", "kept", other_scene=other) for scene, other in others.items()]
+    foreign = [
+        row(scene, "foreign_1", "kept", other_scene=other) for scene, other in others.items()
+    ]
     frame = pd.concat([table.frame.assign(other_scene=""), pd.DataFrame(foreign)])
     parts = SPLIT.apply(replace(table, frame=frame.reset_index(drop=True)))
     kept = {

@@ -1,4 +1,4 @@
-"""The first stages of EfficientNet-Lite0: pixels -> feature maps at three scales.
+"""The first stages of EfficientNet-Lite0: pixels -> feature maps at two scales.
 
 Early, local features carry the traces of noise, blur and halos that deep semantic ones lose. Only
 inference is needed, so batch normalisation is folded into the convolutions.
@@ -12,13 +12,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# (expansion, kernel, stride, channels, repeats) of the stages used. Those at 1/16 are left out: a
-# cell holds few of their pixels, so one pixel of shift moved its statistics by a third of their
-# spread over all images.
+# (expansion, kernel, stride, channels, repeats) of the stages used. Those at 1/8 and 1/16 are left
+# out: a cell holds few of their pixels, so one pixel of shift moved its statistics by a quarter and
+# a third of their spread over all images.
 STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
 )
 STEM_CHANNELS = 32
 CHANNELS = (STEM_CHANNELS, *(stage[3] for stage in STAGES))
@@ -78,7 +77,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Stem and first three stages."""
+    """Stem and first two stages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -102,7 +101,7 @@ class EfficientNetLite(nn.Module):
             images: (N, 3, H, W), already normalised.
 
         Returns:
-            Four maps (N, C, h, w), C as in `CHANNELS`, at 1/2, 1/2, 1/4, 1/8.
+            Three maps (N, C, h, w), C as in `CHANNELS`, at 1/2, 1/2, 1/4.
         """
         # Depthwise convolutions are twice as fast on CPUs with channels last.
         maps = [self.stem(images.contiguous(memory_format=torch.channels_last))]

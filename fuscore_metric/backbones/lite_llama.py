@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from inspect import signature
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -18,11 +19,16 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as TokenizersTokenizer
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM
+from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, LlamaModel
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
-from fuscore_metric.backbones.local_statistics import LocalStatistics, stronger, with_edges
+from fuscore_metric.backbones.local_statistics import (
+    LocalStatistics,
+    Maps,
+    edge_pyramid,
+    stronger,
+)
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, build_prompt
@@ -38,11 +44,13 @@ DEFAULT_PREPROCESSING: dict[str, Any] = {
 """Images are resized only outside these areas: noise and blur live at the pixel scale."""
 
 PIXEL_CHANNELS = 5
-"""Red, green, blue, gradient, Laplacian."""
-AGREEMENT = PIXEL_CHANNELS + sum(CHANNELS)
+"""Red, green, blue, gradient, Laplacian, at the image's own scale."""
+OCTAVES, OCTAVE_CHANNELS = 3, 3
+"""Halves of that scale; at each grey, gradient, Laplacian."""
+AGREEMENT = PIXEL_CHANNELS + OCTAVES * OCTAVE_CHANNELS + sum(CHANNELS)
 """Correlations of a cell of the fused image with one source: one a channel."""
 STATISTICS = PIXEL_CHANNELS + AGREEMENT
-"""Statistics of a cell of one image: means of the pixels, spread of every channel."""
+"""Statistics of a cell of one image: means of the pixels and edges, spread of every channel."""
 REFERENCES = ("ir", "vis", "stronger")
 """What a fused image is compared with; see `local_statistics.stronger`."""
 FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT
@@ -58,6 +66,9 @@ LLAMA = {
     "tie_word_embeddings": False,
 }
 """Shape of the language part; ours, small beside the vision part's cost on a CPU."""
+
+CACHE = "cache" if "cache" in signature(LlamaModel.forward).parameters else "past_key_values"
+"""transformers' name of a model's cache argument: renamed in 5.24, the old one warns."""
 
 
 class Words:
@@ -206,8 +217,19 @@ class LiteLlama(Backbone):
             multiple=options["multiple"],
         )
         pixels = (resize(images, size) - options["mean"]) / options["std"]
-        maps = self.vision(pixels.to(self.vision.stem.conv.weight.dtype))
-        return LocalStatistics([with_edges(pixels), *maps], options["grid"])
+        return LocalStatistics(self._maps(pixels), options["grid"])
+
+    def _maps(self, pixels: Tensor) -> Maps:
+        """Look twice, so that a filter's slant and the phase of its strides decide nothing.
+
+        The second look is at the mirror image, a row lower: mirroring changes the phase along the
+        width only where that is even. Its maps are mirrored back and cover the same cells.
+        """
+        upright = self.vision(pixels.to(self.vision.stem.conv.weight.dtype))
+        lower = pixels[..., 1:, :].flip(-1)
+        mirrored = self.vision(lower.to(self.vision.stem.conv.weight.dtype))
+        features = [(a, b.flip(-1)) for a, b in zip(upright, mirrored, strict=True)]
+        return Maps(edge_pyramid(pixels, OCTAVES), features)
 
     def level_logits(self, encoded: Encoded, aspect: str) -> Tensor:
         """Ask the Llama for one aspect: (N, 5)."""
@@ -223,7 +245,7 @@ class LiteLlama(Backbone):
         sources = self._sources(statistics, encoded["source_cells"])  # (U, P, hidden)
         # What the fused images and the questions need of a source pair: its keys and values.
         cache = DynamicCache(config=self.llama.config)
-        self.llama.model(inputs_embeds=sources, past_key_values=cache, use_cache=True)
+        self.llama.model(inputs_embeds=sources, use_cache=True, **{CACHE: cache})
         cache.batch_select_indices(encoded["pair"])
         fused = self._tokens("fused", statistics["fused"], encoded["cells"])  # (N, K, hidden)
         branches = [self._text(_words(aspect), fused) for aspect in aspects]
@@ -233,8 +255,8 @@ class LiteLlama(Backbone):
             inputs_embeds=torch.cat([fused, *branches], dim=1),  # (N, L, hidden)
             attention_mask=mask,
             position_ids=positions,
-            past_key_values=cache,
             use_cache=True,
+            **{CACHE: cache},
         )
         ends = torch.tensor(lengths, device=fused.device).cumsum(0) + fused.shape[1] - 1
         last = read.last_hidden_state[:, ends]  # (N, A, hidden)

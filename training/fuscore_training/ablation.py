@@ -29,7 +29,7 @@ VARIANTS: dict[str, tuple[bool, LossWeights, float]] = {
     "KL + within": (False, LossWeights(1, 1, 0), 0.0),
     "KL + cross": (False, LossWeights(1, 0, 1), 0.0),
     "KL + within + cross": (False, LossWeights(1, 1, 1), 0.0),
-    "all, and twins": (False, LossWeights(1, 1, 1), 5.0),
+    "all, and twins": (False, LossWeights(1, 1, 1), 10.0),
 }
 """Name -> (one-hot labels, weights of the three parts, weight of the twins)."""
 MEASURES = ("srcc", "plcc", "within_srcc", "pairwise", "error", "mirror")

@@ -64,12 +64,14 @@ class FeatureCache:
         Args:
             rows: N row numbers of the table.
             views: (N,) 0 for a triple as it is, 1 for its mirrored view; all 0 by default.
-            cells: (K,) the cells to keep, as places in the first view; all by default.
+            cells: (K,) the cells to keep, as places in the first view, in grid order; all by
+                default.
         """
         index = np.asarray(rows)
         view = np.zeros(len(index), dtype=np.int64) if views is None else views
         kept = np.arange(self.cells) if cells is None else cells
-        places = np.stack([kept, mirrored(kept, self.cells)])  # (VIEWS, K)
+        # In grid order in both views, as scoring reads them: a mirror image comes in another order.
+        places = np.stack([kept, np.sort(mirrored(kept, self.cells))])  # (VIEWS, K)
         # Rows of one source pair in one view share what comes before the fused image.
         shown, pair = np.unique(
             np.stack([self.pair_of_row[index], view]), axis=1, return_inverse=True
