@@ -20,7 +20,7 @@ VARIANCE_FLOOR = 1e-4
 
 
 Looks = tuple[Tensor, ...]
-"""Maps of one kind, each (N, C, h, w) and upright: of the image, and perhaps of its mirror image."""
+"""Maps of one kind, each (N, C, h, w) and upright: of the image, perhaps of its mirror too."""
 
 
 def cell_means(maps: Sequence[Looks], grid: int) -> Tensor:
@@ -34,7 +34,8 @@ def cell_means(maps: Sequence[Looks], grid: int) -> Tensor:
         (N, grid * grid, sum of C_i) float32.
     """
     pooled = [
-        sum(F.adaptive_avg_pool2d(m.float(), grid) for m in looks) / len(looks) for looks in maps
+        torch.stack([F.adaptive_avg_pool2d(m.float(), grid) for m in looks]).mean(0)
+        for looks in maps
     ]
     return torch.cat([m.flatten(2) for m in pooled], dim=1).transpose(1, 2)
 
@@ -84,8 +85,8 @@ class Maps:
         features: Feature maps, each in one or more looks; larger magnitude is a stronger feature.
     """
 
-    pixels: list[Tensor]
-    features: list[Looks]
+    pixels: Sequence[Tensor]
+    features: Sequence[Looks]
 
     def all(self) -> list[Looks]:
         """Pixels, then features, by kind and look."""
