@@ -28,7 +28,7 @@ RECIPE = {
     "preprocessing": {"min_pixels": 32 * 32, "grid": 2},
     "proxy": {"ladders": 1, "mixed": 1, "local": 0, "foreign": 1, "workers": 1},
     "batches": {"scenes_per_batch": 2, "methods_per_scene": 3, "twins": 2, "least_cells": 4},
-    "fit": {"learning_rate": 0.05},  # two steps should show
+    "fit": {"learning_rate": 0.2},  # two steps should show
 }
 SPLIT = {"val": ["TNO/01"], "test": ["VIFB/00", "TNO/03"], "held_out_methods": ["soft"]}
 

@@ -330,6 +330,7 @@ def test_saved_and_loaded_is_the_same(backbone, tmp_path):
 def test_half_precision_is_close(backbone, tmp_path, dtype):
     backbone.save(tmp_path)
     half = LiteLlama.load(tmp_path, backbone.preprocessing, dtype=dtype).eval()
+    assert half.dtype == dtype
     images = triple(1, 128, 128)
     close = half.aspect_logits(half.encode(*images), ASPECTS)
     assert close.dtype == torch.float32

@@ -111,7 +111,8 @@ class Projector(nn.Module):
     @property
     def dtype(self) -> torch.dtype:
         """Floating dtype of the weights."""
-        return self.mean.dtype
+        weight = cast(nn.Linear, self.layers[0]).weight
+        return weight.dtype
 
     def standardise(self, statistics: Tensor) -> None:
         """Set mean and spread from (N, cells, statistics)."""
@@ -306,7 +307,17 @@ class LiteLlama(Backbone):
         words = Words(directory / "tokenizer.json")
         backbone = cls(words, llama=config["llama"], preprocessing=preprocessing)
         backbone.load_state_dict(load_file(directory / "model.safetensors"))
-        return backbone.to(dtype)
+        # What makes the statistics stays float32: they are small differences of large sums.
+        for part in (backbone.llama, backbone.cell_embedding):
+            part.to(dtype)
+        for projector in backbone.projectors.values():
+            cast(Projector, projector).layers.to(dtype)
+        return backbone
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the language part; the vision part is float32 whatever it is."""
+        return self.cell_embedding.weight.dtype
 
 
 def _projected_statistics(encoded: Encoded) -> Encoded:
