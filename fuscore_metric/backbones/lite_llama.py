@@ -308,10 +308,10 @@ class LiteLlama(Backbone):
         backbone = cls(words, llama=config["llama"], preprocessing=preprocessing)
         backbone.load_state_dict(load_file(directory / "model.safetensors"))
         # What makes the statistics stays float32: they are small differences of large sums.
-        for part in (backbone.llama, backbone.cell_embedding):
+        projectors = [cast(Projector, p).layers for p in backbone.projectors.values()]
+        parts: list[nn.Module] = [backbone.llama, backbone.cell_embedding, *projectors]
+        for part in parts:
             part.to(dtype)
-        for projector in backbone.projectors.values():
-            cast(Projector, projector).layers.to(dtype)
         return backbone
 
     @property
