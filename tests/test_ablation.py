@@ -17,8 +17,8 @@ from fuscore_training.recipe import Recipe, read_recipe
 from tests.tiny_model import LLAMA
 
 TWO = {
-    "soft": (False, LossWeights(1, 0.5, 0), 2.0),
-    "one-hot": (True, LossWeights(1, 0.5, 0), 2.0),
+    "soft": (False, LossWeights(1, 0.5, 0), True),
+    "one-hot": (True, LossWeights(1, 0.5, 0), True),
 }
 """They differ in the labels only: different numbers say that labels reach the training."""
 RECIPE = {
@@ -28,7 +28,7 @@ RECIPE = {
     "preprocessing": {"min_pixels": 32 * 32, "grid": 2},
     "proxy": {"ladders": 1, "mixed": 1, "local": 0, "foreign": 1, "workers": 1},
     "batches": {"scenes_per_batch": 2, "methods_per_scene": 3, "twins": 2, "least_cells": 4},
-    "fit": {"learning_rate": 0.2},  # two steps should show
+    "fit": {"learning_rate": 0.2, "twins": 2.0},  # two steps should show
 }
 SPLIT = {"val": ["TNO/01"], "test": ["VIFB/00", "TNO/03"], "held_out_methods": ["soft"]}
 
@@ -89,7 +89,7 @@ def test_variants_differ_in_the_objective_only(first, recipe):
         assert (found.labels.one_hot, found.fit.weights, found.fit.twins) == (
             one_hot,
             weights,
-            twins,
+            2.0 if twins else 0.0,
         )
         assert (found.fit.steps, found.fit.evaluate_every) == (2, 2)
         assert found.batches == recipe.batches

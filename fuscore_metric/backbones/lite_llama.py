@@ -29,6 +29,7 @@ from fuscore_metric.backbones.local_statistics import (
     edge_pyramid,
     stronger,
 )
+from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, build_prompt
@@ -84,50 +85,6 @@ class Words:
         """Token ids of a text."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
-
-
-class Projector(nn.Module):
-    """Standardised cell statistics -> token embeddings.
-
-    The mean and spread over the training images are part of the weights.
-
-    Attributes:
-        noise: Deviation of the noise that training adds to the standardised statistics, so that no
-            small difference decides.
-    """
-
-    mean: Tensor
-    std: Tensor
-    noise = 0.0
-
-    def __init__(self, statistics: int, hidden: int) -> None:
-        super().__init__()
-        self.register_buffer("mean", torch.zeros(statistics))
-        self.register_buffer("std", torch.ones(statistics))
-        self.layers = nn.Sequential(
-            nn.Linear(statistics, hidden), nn.GELU(), nn.Linear(hidden, hidden)
-        )
-
-    @property
-    def dtype(self) -> torch.dtype:
-        """Floating dtype of the weights."""
-        weight = cast(nn.Linear, self.layers[0]).weight
-        return weight.dtype
-
-    def standardise(self, statistics: Tensor) -> None:
-        """Set mean and spread from (N, cells, statistics)."""
-        flat = statistics.flatten(0, 1)  # (N * cells, statistics)
-        self.mean.copy_(flat.mean(0))
-        self.std.copy_(flat.std(0).clamp_min(1e-3))
-
-    def forward(self, statistics: Tensor) -> Tensor:
-        """(N, cells, statistics) -> (N, cells, hidden)."""
-        # Far outside what was ever seen, a statistic says no more than "very far".
-        standard = ((statistics - self.mean) / self.std).clamp(-8, 8)
-        if self.training and self.noise:
-            standard = standard + self.noise * torch.randn_like(standard)
-        tokens: Tensor = self.layers(standard.to(self.dtype))
-        return tokens
 
 
 class LiteLlama(Backbone):
@@ -226,9 +183,8 @@ class LiteLlama(Backbone):
         The second look is at the mirror image, a row lower: mirroring changes the phase along the
         width only where that is even. Its maps are mirrored back and cover the same cells.
         """
-        upright = self.vision(pixels.to(self.vision.stem.conv.weight.dtype))
-        lower = pixels[..., 1:, :].flip(-1)
-        mirrored = self.vision(lower.to(self.vision.stem.conv.weight.dtype))
+        given = pixels.to(self.vision.stem.conv.weight.dtype)
+        upright, mirrored = self.vision(given), self.vision(given[..., 1:, :].flip(-1))
         features = [(a, b.flip(-1)) for a, b in zip(upright, mirrored, strict=True)]
         return Maps(edge_pyramid(pixels, OCTAVES), features)
 

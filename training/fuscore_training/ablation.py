@@ -23,15 +23,15 @@ from fuscore_training.trainer import predict_cached
 
 log = logging.getLogger(__name__)
 
-VARIANTS: dict[str, tuple[bool, LossWeights, float]] = {
-    "KL, one-hot labels": (True, LossWeights(1, 0, 0), 0.0),
-    "KL, soft labels": (False, LossWeights(1, 0, 0), 0.0),
-    "KL + within": (False, LossWeights(1, 1, 0), 0.0),
-    "KL + cross": (False, LossWeights(1, 0, 1), 0.0),
-    "KL + within + cross": (False, LossWeights(1, 1, 1), 0.0),
-    "all, and twins": (False, LossWeights(1, 1, 1), 10.0),
+VARIANTS: dict[str, tuple[bool, LossWeights, bool]] = {
+    "KL, one-hot labels": (True, LossWeights(1, 0, 0), False),
+    "KL, soft labels": (False, LossWeights(1, 0, 0), False),
+    "KL + within": (False, LossWeights(1, 1, 0), False),
+    "KL + cross": (False, LossWeights(1, 0, 1), False),
+    "KL + within + cross": (False, LossWeights(1, 1, 1), False),
+    "all, and twins": (False, LossWeights(1, 1, 1), True),
 }
-"""Name -> (one-hot labels, weights of the three parts, weight of the twins)."""
+"""Name -> (one-hot labels, weights of the three parts, whether with the recipe's twins)."""
 MEASURES = ("srcc", "plcc", "within_srcc", "pairwise", "error", "mirror")
 
 
@@ -84,7 +84,12 @@ def summary(runs: pd.DataFrame) -> str:
 def _variant(recipe: Recipe, name: str, seed: int, steps: int) -> Recipe:
     one_hot, weights, twins = VARIANTS[name]
     fit = replace(
-        recipe.fit, steps=steps, evaluate_every=steps, weights=weights, twins=twins, seed=seed
+        recipe.fit,
+        steps=steps,
+        evaluate_every=steps,
+        weights=weights,
+        twins=recipe.fit.twins if twins else 0.0,
+        seed=seed,
     )
     labels = LabelOptions(**(asdict(recipe.labels) | {"one_hot": one_hot}))
     # Twins cost time even at weight 0, and are left in: each run sees the same batches.

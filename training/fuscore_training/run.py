@@ -22,8 +22,8 @@ from fuscore_metric.backbones.lite_llama import (
     REFERENCES,
     STATISTICS,
     LiteLlama,
-    Projector,
 )
+from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
 from fuscore_training.calibration import Predictions, calibrate, plot_calibration
