@@ -9,21 +9,28 @@ Importing this package loads neither torch nor transformers; the first use of a 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from fuscore_metric.integrations import _pyiqa_hook
+
 if TYPE_CHECKING:
     from fuscore_metric.checkpoint import CheckpointError, FuScoreSpec
     from fuscore_metric.images import InputError
     from fuscore_metric.levels import preference
     from fuscore_metric.model import FuScore, FuScoreOutput
+    from fuscore_metric.reward import FuScoreLoss, FuScoreReward
     from fuscore_metric.scoring import predict, score
+    from fuscore_metric.trust_region import TrustRegion
 
 __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError",
     "FuScore",
+    "FuScoreLoss",
     "FuScoreOutput",
+    "FuScoreReward",
     "FuScoreSpec",
     "InputError",
+    "TrustRegion",
     "predict",
     "preference",
     "score",
@@ -32,9 +39,12 @@ __all__ = [
 _HOMES = {
     "CheckpointError": "checkpoint",
     "FuScore": "model",
+    "FuScoreLoss": "reward",
     "FuScoreOutput": "model",
+    "FuScoreReward": "reward",
     "FuScoreSpec": "checkpoint",
     "InputError": "images",
+    "TrustRegion": "trust_region",
     "preference": "levels",
     "predict": "scoring",
     "score": "scoring",
@@ -49,3 +59,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*globals(), *__all__])
+
+
+_pyiqa_hook.install()

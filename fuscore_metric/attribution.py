@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from fuscore_metric.colour import luma
 from fuscore_metric.images import check_batches
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 
@@ -18,8 +19,6 @@ DEFAULT_STEPS = 8
 DEFAULT_SMOOTH = 0.08
 MAX_CONTRAST_GAIN = 4.0
 """Beyond it, flat sources would become noise."""
-
-_LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def attribute(
@@ -137,18 +136,12 @@ def plain_fusion(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         (N, 3, H, W) float32 in [0, 1].
     """
     ir, vis, fused = (images.to(torch.float32) for images in (ir, vis, fused))
-    wanted, mixed = _luma(fused), (_luma(ir) + _luma(vis)) / 2
+    wanted, mixed = luma(fused), (luma(ir) + luma(vis)) / 2
     places = (-2, -1)
     contrast = wanted.std(places, keepdim=True) / mixed.std(places, keepdim=True).clamp_min(1e-3)
     mixed = mixed - mixed.mean(places, keepdim=True)
     mixed = wanted.mean(places, keepdim=True) + contrast.clamp(1, MAX_CONTRAST_GAIN) * mixed
     return (fused - wanted + mixed).clamp(0, 1)
-
-
-def _luma(images: Tensor) -> Tensor:
-    """(N, 3, H, W) -> (N, 1, H, W)."""
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
-    return torch.einsum("nchw,c->nhw", images, weights).unsqueeze(1)
 
 
 def _smoothed(maps: Tensor, sigma: float) -> Tensor:

@@ -168,10 +168,14 @@ class FuScore(nn.Module):
             ValueError: The aspect is unknown.
         """
         check_batches(ir=ir, vis=vis, fused=fused)
-        encoded = self.backbone.encode(ir, vis, fused)
-        if aspect == ALL_ASPECTS:
-            return FuScoreOutput.from_logits(self.backbone.aspect_logits(encoded, ASPECTS))
-        return FuScoreOutput.from_logits(self.backbone.level_logits(encoded, aspect))
+        # The weights' dtype decides what is computed in which; a caller's autocast would override.
+        with torch.autocast(fused.device.type, enabled=False):
+            encoded = self.backbone.encode(ir, vis, fused)
+            if aspect == ALL_ASPECTS:
+                logits = self.backbone.aspect_logits(encoded, ASPECTS)
+            else:
+                logits = self.backbone.level_logits(encoded, aspect)
+            return FuScoreOutput.from_logits(logits)
 
     def attribution(
         self,

@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from fuscore_metric import __version__
-from fuscore_metric.cli import explain, info, score
+from fuscore_metric.cli import explain, info, pyiqa, score
 
 app = typer.Typer(
     name="fuscore",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("explain")(explain.explain)
 app.command("info")(info.info)
+app.add_typer(pyiqa.app, name="pyiqa")
 
 
 def _version(wanted: bool) -> None:

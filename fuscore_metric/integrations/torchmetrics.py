@@ -1,0 +1,160 @@
+"""FuScore as a torchmetrics metric: batches of (fused, sources) -> the mean score, or all scores."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
+
+from fuscore_metric.checkpoint import EMBEDDED
+from fuscore_metric.images import ImagesLike, InputError
+from fuscore_metric.judge import Judge
+from fuscore_metric.levels import SCORE_RANGE
+from fuscore_metric.model import FuScore
+from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
+from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, predict
+
+Reduction = Literal["mean", "none"]
+
+
+class FuScoreMetric(Metric):
+    """Mean FuScore over all triples seen, on however many processes.
+
+    As input to `forward` and `update`:
+
+    - `preds`: fused image(s).
+    - `target`: a dictionary with `ir` and `vis`, the source images of each.
+
+    Each in any form that `fuscore_metric.score` takes: tensors (N, C, H, W) or (C, H, W) with C = 1
+    or 3, floats in [0, 1] or 8 bits; paths, PIL images, arrays, or lists. What `forward` returns
+    for a batch carries the gradient to `preds`; the accumulated value does not.
+
+    Clones share the model. It is no part of the `state_dict`, keeps its dtype, and follows to
+    another device.
+
+    Args:
+        model: What judges: a `FuScore`, or what `FuScore.from_pretrained` takes.
+        aspect: One of `fuscore_metric.prompts.ASPECTS`.
+        reduction: "mean" of all scores, a scalar; or "none", all of them (N,), in the order of
+            the updates, process after process.
+        batch_size: Triples computed at once.
+        **kwargs: Options of `torchmetrics.Metric`.
+
+    Raises:
+        ValueError: An unknown aspect or reduction, or "all", which has no single value.
+        CheckpointError: No such weights.
+    """
+
+    is_differentiable = True
+    higher_is_better = True
+    full_state_update = False
+    plot_lower_bound = SCORE_RANGE[0]
+    plot_upper_bound = SCORE_RANGE[1]
+
+    score_sum: Tensor
+    total: Tensor
+    scores: list[Tensor] | Tensor
+
+    def __init__(
+        self,
+        model: FuScore | str | Path = EMBEDDED,
+        *,
+        aspect: str = DEFAULT_ASPECT,
+        reduction: Reduction = "mean",
+        batch_size: int = DEFAULT_BATCH_SIZE,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        build_prompt(aspect)
+        if reduction not in get_args(Reduction):
+            expected = ", ".join(get_args(Reduction))
+            raise ValueError(f"Expected `reduction` in {expected}, got {reduction!r}")
+        self.aspect, self.reduction, self.batch_size = aspect, reduction, batch_size
+        if not isinstance(model, FuScore):
+            model = FuScore.from_pretrained(model)
+        self.judge = Judge(model)
+        if reduction == "mean":
+            # float64: a sum of many scores loses digits in float32.
+            zero = torch.tensor(0.0, dtype=torch.float64)
+            self.add_state("score_sum", zero, dist_reduce_fx="sum")
+            self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
+        else:
+            self.add_state("scores", [], dist_reduce_fx="cat")
+
+    def update(self, preds: ImagesLike, target: Mapping[str, ImagesLike]) -> None:
+        """Judge a batch and add it to the state.
+
+        Args:
+            preds: N fused images.
+            target: `ir` and `vis`, N images each.
+
+        Raises:
+            InputError: A source is missing, or an image cannot be used.
+        """
+        ir, vis = (_detached(images) for images in _sources(target))
+        scores = predict(
+            ir,
+            vis,
+            preds,
+            model=self.judge.model,
+            aspect=self.aspect,
+            batch_size=self.batch_size,
+        ).score.to(self.device)
+        if self.reduction == "none":
+            self.scores.append(scores)
+        else:
+            self.score_sum = self.score_sum + scores.double().sum()
+            self.total = self.total + len(scores)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        """Add a batch, as `update`, and return its own value, as `compute`: differentiable."""
+        value: Tensor = super().forward(*args, **kwargs)
+        # What is kept must not hold the batch's graph: memory would grow, and clones would fail.
+        self._forward_cache = value.detach()
+        if self.reduction == "none":
+            self.scores = [scores.detach() for scores in self.scores]
+        return value
+
+    def compute(self) -> Tensor:
+        """Return the scores seen so far as `reduction` says: a scalar, or (N,); float32."""
+        if self.reduction == "none":
+            if isinstance(self.scores, list) and not self.scores:
+                return torch.empty(0, device=self.device)
+            return dim_zero_cat(self.scores)  # gathered from several processes it is a tensor
+        return (self.score_sum / self.total).float()
+
+    def plot(
+        self, val: Tensor | Sequence[Tensor] | None = None, ax: _AX_TYPE | None = None
+    ) -> _PLOT_OUT_TYPE:
+        """Plot one value, or several over steps, between 1 and 5.
+
+        Args:
+            val: What `forward` or `compute` returned, or a list of that; the current value by
+                default.
+            ax: A matplotlib axis to draw on.
+
+        Returns:
+            A matplotlib figure and axis.
+        """
+        return self._plot(val, ax)
+
+
+def _sources(target: Mapping[str, ImagesLike]) -> tuple[ImagesLike, ImagesLike]:
+    if not isinstance(target, Mapping):
+        raise InputError(
+            f"Expected `target` as a dictionary with `ir` and `vis`, got {type(target).__name__}"
+        )
+    if set(target) != {"ir", "vis"}:
+        keys = ", ".join(sorted(map(str, target))) or "nothing"
+        raise InputError(f"Expected `target` with the keys `ir` and `vis`, got {keys}")
+    return target["ir"], target["vis"]
+
+
+def _detached(images: ImagesLike) -> ImagesLike:
+    return images.detach() if isinstance(images, Tensor) else images

@@ -1,0 +1,74 @@
+"""A FuScore as a guest in somebody else's module tree: judges there, and leaves no trace."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from fuscore_metric.model import FuScore, FuScoreOutput
+from fuscore_metric.prompts import DEFAULT_ASPECT
+
+
+class Judge(nn.Module):
+    """Holds a model that its host should neither train, store nor copy.
+
+    - It has no parameters, no buffers and an empty `state_dict`: a checkpoint of the host does not
+      grow by the model, optimisers and DistributedDataParallel do not see it.
+    - `copy.deepcopy` shares the model, which never changes. `pickle` carries it whole, so that the
+      copy works where the original's files are not.
+    - `.to(device)` of the host moves the model, for all who share it; that changes no score,
+      because images are brought to where the model is. A change of dtype (`.half()`) passes it by:
+      the dtype decides the scores and is chosen when loading.
+
+    Args:
+        model: What judges.
+    """
+
+    model: FuScore
+
+    def __init__(self, model: FuScore) -> None:
+        super().__init__()
+        if not isinstance(model, FuScore):
+            raise TypeError(f"Expected `model` as a FuScore, got {type(model).__name__}")
+        self.__dict__["model"] = model  # past nn.Module, which would make it a submodule
+
+    def forward(
+        self, ir: Tensor, vis: Tensor, fused: Tensor, aspect: str = DEFAULT_ASPECT
+    ) -> FuScoreOutput:
+        """Judge a batch wherever it is; the gradient reaches `fused` only.
+
+        Args:
+            ir: (N, 3, H, W) float in [0, 1]; no graph is built for it.
+            vis: (N, 3, H, W), likewise.
+            fused: (N, 3, H, W) float in [0, 1].
+            aspect: As `FuScore.forward` takes it.
+
+        Returns:
+            A `FuScoreOutput` on the model's device.
+
+        Raises:
+            InputError: A shape or dtype is wrong, or the three differ in shape.
+        """
+        device = self.model.device
+        sources = (images.detach().to(device) for images in (ir, vis))
+        output: FuScoreOutput = self.model(*sources, fused.to(device), aspect=aspect)
+        return output
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Follow the host to another device: what `.to()`, `.cuda()` and `.cpu()` come down to."""
+        device = fn(torch.empty(0, device=self.model.device)).device
+        if device != self.model.device:
+            self.model.to(device)
+        applied: Self = super()._apply(fn, recurse)
+        return applied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        memo[id(self.model)] = self.model
+        made = type(self).__new__(type(self))
+        memo[id(self)] = made
+        made.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return made

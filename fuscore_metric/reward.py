@@ -1,0 +1,189 @@
+"""(ir, vis, fused) from a fusion network -> reward (N,) or loss: what trains the network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor, nn
+
+from fuscore_metric.colour import recolour
+from fuscore_metric.images import InputError
+from fuscore_metric.judge import Judge
+from fuscore_metric.levels import SCORE_RANGE
+from fuscore_metric.model import FuScore
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
+from fuscore_metric.trust_region import TrustRegion
+
+GreyRule = Literal["recolour", "grey"]
+
+
+class FuScoreReward(nn.Module):
+    """FuScore as a reward for training fusion networks: higher is better.
+
+    The gradient reaches `fused` only; sources and weights get none, and no graph is built for
+    them. As a member of a network or a training module it adds no parameters and no state, stays
+    in eval mode, keeps its dtype, and follows to another device. It switches autocast off for
+    itself: what the judge says should not depend on who asks.
+
+    A network trained on a metric alone learns to please it. Keep the usual loss beside it, and give
+    a `TrustRegion`; watch measures that you do not train on.
+
+    Args:
+        model: What judges; the embedded weights by default, loaded for this reward.
+        aspects: An aspect of `fuscore_metric.prompts.ASPECTS`, or weights by aspect: the reward is
+            then their weighted mean, at the cost of one look at the images.
+        trust_region: Charges for leaving what the sources allow; None for none.
+        grey: What a one-channel `fused` is. "recolour": a luma (Y), judged with the chroma of
+            `vis`, as it will be shown; "grey": a grey picture.
+
+    Raises:
+        ValueError: An unknown aspect or rule, or weights that are negative or all zero.
+    """
+
+    higher_is_better = True
+    is_differentiable = True
+
+    def __init__(
+        self,
+        model: FuScore | None = None,
+        *,
+        aspects: str | Mapping[str, float] = DEFAULT_ASPECT,
+        trust_region: TrustRegion | None = None,
+        grey: GreyRule = "recolour",
+    ) -> None:
+        super().__init__()
+        self.weights = _aspect_weights(aspects)
+        if grey not in get_args(GreyRule):
+            raise ValueError(f"Expected `grey` in {', '.join(get_args(GreyRule))}, got {grey!r}")
+        self.trust_region, self.grey = trust_region, grey
+        self.judge = Judge(FuScore.from_pretrained() if model is None else model)
+
+    @property
+    def model(self) -> FuScore:
+        """What judges."""
+        return self.judge.model
+
+    def forward(
+        self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None
+    ) -> Tensor:
+        """Judge a batch of fusions.
+
+        Values are not looked at, which would make a GPU wait. They should lie in [0, 1]; beyond it
+        `fused` is clipped as a display clips it, where its gradient is 0.
+
+        Args:
+            ir: (N, 1, H, W) or (N, 3, H, W) float in [0, 1], on any device.
+            vis: Likewise.
+            fused: Likewise; one channel is read as `grey` says.
+            reference: Likewise, for the trust region: a fusion to stay near.
+
+        Returns:
+            (N,) float32 on the device of `fused`: scores in [1, 5], minus the charges of the trust
+            region.
+
+        Raises:
+            InputError: A shape or dtype is wrong, or the images differ in shape.
+            ValueError: A `reference` without a trust region.
+        """
+        if reference is not None and self.trust_region is None:
+            raise ValueError("Expected `reference` only with a `trust_region`, which reads it")
+        ir, vis, given = _rgb(ir, "ir"), _rgb(vis, "vis"), _rgb(fused, "fused")
+        # Colour and charges, like the score, are computed in what they come in.
+        with torch.autocast(fused.device.type, enabled=False):
+            picture = self._picture(given, vis, "fused", grey=fused.shape[1] == 1)
+            reward = self._score(ir, vis, picture).to(fused.device)
+            if self.trust_region is None:
+                return reward
+            if reference is not None:
+                given, grey = _rgb(reference, "reference"), reference.shape[1] == 1
+                reference = self._picture(given, vis, "reference", grey=grey)
+            sources = ir.to(fused.device), vis.to(fused.device)
+            return reward - self.trust_region.penalty(*sources, picture, reference)
+
+    def _score(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
+        """(N,) weighted mean over the aspects."""
+        if len(self.weights) == 1:
+            (aspect,) = self.weights
+            return self.judge(ir, vis, fused, aspect).score
+        scores = self.judge(ir, vis, fused, ALL_ASPECTS).score  # (N, A)
+        return scores @ scores.new_tensor([self.weights.get(aspect, 0.0) for aspect in ASPECTS])
+
+    def _picture(self, fused: Tensor, vis: Tensor, argument: str, *, grey: bool) -> Tensor:
+        """What a person would be shown: (N, 3, H, W) in [0, 1]."""
+        shown = fused.float().clamp(0, 1)
+        if not grey or self.grey == "grey":
+            return shown
+        if vis.shape != shown.shape:
+            raise InputError(
+                f"Expected `vis` with the batch, height and width of `{argument}` "
+                f"{tuple(shown.shape)}, got {tuple(vis.shape)}"
+            )
+        return recolour(shown[:, :1], vis.detach().float().to(shown.device))
+
+
+class FuScoreLoss(nn.Module):
+    """The reward as a loss: mean((5 - reward) / 4), 0 for the best fusion and 1 for the worst.
+
+    Takes the arguments of `FuScoreReward`. Charges of the trust region are in it, divided by 4
+    like the score; they can lift it above 1.
+    """
+
+    higher_is_better = False
+    is_differentiable = True
+
+    def __init__(
+        self,
+        model: FuScore | None = None,
+        *,
+        aspects: str | Mapping[str, float] = DEFAULT_ASPECT,
+        trust_region: TrustRegion | None = None,
+        grey: GreyRule = "recolour",
+    ) -> None:
+        super().__init__()
+        self.reward = FuScoreReward(
+            model, aspects=aspects, trust_region=trust_region, grey=grey
+        )
+
+    def forward(
+        self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None
+    ) -> Tensor:
+        """Take the arguments of `FuScoreReward.forward`; returns a scalar to minimise."""
+        low, high = SCORE_RANGE
+        reward = self.reward(ir, vis, fused, reference=reference)
+        loss: Tensor = ((high - reward) / (high - low)).mean()
+        return loss
+
+
+def _aspect_weights(aspects: str | Mapping[str, float]) -> dict[str, float]:
+    """Weights by aspect that sum to 1, those of weight 0 left out."""
+    given = {aspects: 1.0} if isinstance(aspects, str) else dict(aspects)
+    for aspect, weight in given.items():
+        build_prompt(aspect)  # refuses an unknown one
+        if not (math.isfinite(weight) and weight >= 0):
+            raise ValueError(
+                f"Expected weights in `aspects` to be finite and not negative, got {given}"
+            )
+    total = sum(given.values())
+    if total == 0:
+        raise ValueError(f"Expected `aspects` with a weight above 0, got {given}")
+    return {aspect: weight / total for aspect, weight in given.items() if weight > 0}
+
+
+def _rgb(images: Tensor, argument: str) -> Tensor:
+    """(N, 1, H, W) or (N, 3, H, W) -> (N, 3, H, W); the rest is checked by the model."""
+    if not isinstance(images, Tensor):
+        raise InputError(
+            f"Expected `{argument}` as a torch tensor (N, 1, H, W) or (N, 3, H, W), "
+            f"got {type(images).__name__}"
+        )
+    if images.ndim != 4 or images.shape[1] not in (1, 3):
+        raise InputError(
+            f"Expected `{argument}` with shape (N, 1, H, W) or (N, 3, H, W), "
+            f"got {tuple(images.shape)}"
+        )
+    if not images.is_floating_point():
+        raise InputError(f"Expected `{argument}` with a floating dtype, got {images.dtype}")
+    return images.expand(-1, 3, -1, -1)
