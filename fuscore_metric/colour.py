@@ -1,4 +1,4 @@
-"""Luma and colour of (N, 3, H, W): what fusion networks of one channel leave to the visible image."""
+"""Luma and colour of (N, 3, H, W): what one-channel fusion networks leave to the visible image."""
 
 from __future__ import annotations
 

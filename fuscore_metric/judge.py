@@ -63,7 +63,7 @@ class Judge(nn.Module):
         device = fn(torch.empty(0, device=self.model.device)).device
         if device != self.model.device:
             self.model.to(device)
-        applied: Self = super()._apply(fn, recurse)
+        applied: Self = super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         return applied
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:

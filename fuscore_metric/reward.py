@@ -107,8 +107,9 @@ class FuScoreReward(nn.Module):
         """(N,) weighted mean over the aspects."""
         if len(self.weights) == 1:
             (aspect,) = self.weights
-            return self.judge(ir, vis, fused, aspect).score
-        scores = self.judge(ir, vis, fused, ALL_ASPECTS).score  # (N, A)
+            one: Tensor = self.judge(ir, vis, fused, aspect).score
+            return one
+        scores: Tensor = self.judge(ir, vis, fused, ALL_ASPECTS).score  # (N, A)
         return scores @ scores.new_tensor([self.weights.get(aspect, 0.0) for aspect in ASPECTS])
 
     def _picture(self, fused: Tensor, vis: Tensor, argument: str, *, grey: bool) -> Tensor:
@@ -143,9 +144,7 @@ class FuScoreLoss(nn.Module):
         grey: GreyRule = "recolour",
     ) -> None:
         super().__init__()
-        self.reward = FuScoreReward(
-            model, aspects=aspects, trust_region=trust_region, grey=grey
-        )
+        self.reward = FuScoreReward(model, aspects=aspects, trust_region=trust_region, grey=grey)
 
     def forward(
         self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None

@@ -69,8 +69,9 @@ class TrustRegion:
             (N,) float32 >= 0 in points of score; 0 inside the region.
         """
         with torch.no_grad():
-            sources = torch.cat([luma(ir.float()), luma(vis.float())], dim=1)  # (N, 2, H, W)
-            edges = torch.cat([_gradient(source) for source in sources.split(1, dim=1)], dim=1)
+            lumas = luma(ir.float()), luma(vis.float())
+            sources = torch.cat(lumas, dim=1)  # (N, 2, H, W)
+            edges = torch.cat([_gradient(source) for source in lumas], dim=1)
         here = luma(fused.float())  # (N, 1, H, W)
         low, high = sources.aminmax(dim=1, keepdim=True)
         outside = (here - high).relu() + (low - here).relu()

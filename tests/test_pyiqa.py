@@ -196,9 +196,13 @@ def test_every_form_of_input(metric, tmp_path):
         "pil": {name: Image.fromarray(array) for name, array in arrays.items()},
         "list": {name: [str(path)] for name, path in paths.items()},
         "bytes": {name: torch.from_numpy(a).movedim(-1, 0) for name, a in arrays.items()},
-        "tensor": {name: torch.from_numpy(a).movedim(-1, 0)[None] / 255 for name, a in arrays.items()},
+        "tensor": {
+            name: torch.from_numpy(a).movedim(-1, 0)[None] / 255 for name, a in arrays.items()
+        },
     }
-    expected = score(*(paths[name] for name in ("ir", "vis", "fused")), model=metric.net.judge.model)
+    expected = score(
+        *(paths[name] for name in ("ir", "vis", "fused")), model=metric.net.judge.model
+    )
     for form, given in forms.items():
         found = metric(given["fused"], ir=given["ir"], vis=given["vis"])
         assert torch.allclose(found, expected, atol=1e-5), form
@@ -228,7 +232,10 @@ def test_a_list_of_several_sizes(metric):
 
 
 BAD_INPUTS = {
-    "no sources": (lambda: ((images(0),), {}), "got no `ir` and `vis`: metric.fused, ir=ir, vis=vis."),
+    "no sources": (
+        lambda: ((images(0),), {}),
+        "got no `ir` and `vis`: metric.fused, ir=ir, vis=vis.",
+    ),
     "no vis": (lambda: ((images(0),), {"ir": images(1)}), "got no `vis`: metric"),
     "a reference": (
         lambda: ((images(0), images(1)), {"ir": images(1), "vis": images(2)}),
@@ -323,21 +330,35 @@ def test_the_loss_is_the_mean_and_reaches_the_fused_image_only(as_loss, metric, 
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_the_loss_right_inside_no_grad_autocast_and_a_training_parent(as_loss):
+def test_the_loss_inside_no_grad(as_loss, model):
+    """The host computes with gradients whatever the caller says, but takes the mean outside."""
+    fused, sources = triple()
+    expected = gradient(as_loss, fused, sources)
+    each = pyiqa.create_metric(
+        "fuscore", as_loss=True, loss_reduction="none", device="cpu", backbone=lambda: model
+    )
+    watched = fused.clone().requires_grad_()
+    with torch.no_grad():
+        mean, values = as_loss(watched, **sources), each(watched, **sources)
+    assert torch.equal(mean, as_loss(fused, **sources))
+    assert torch.equal(mean, values.mean())
+    values.mean().backward()
+    assert torch.allclose(watched.grad, expected)
+
+
+def test_the_loss_under_autocast_and_in_a_training_parent(as_loss):
     fused, sources = triple()
     expected = gradient(as_loss, fused, sources)
     watched = fused.clone().requires_grad_()
-    with torch.no_grad():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
         value = as_loss(watched, **sources)
     value.backward()
     assert torch.allclose(watched.grad, expected)
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.allclose(gradient(as_loss, fused, sources), expected)
     parent = nn.ModuleList([as_loss]).train()
     assert torch.allclose(gradient(parent[0], fused, sources), expected)
     assert not any(module.training for module in as_loss.net.judge.model.modules())
     with torch.inference_mode():
-        assert as_loss(*(image.clone() for image in [fused]), **sources).shape == ()
+        assert as_loss(fused, **sources).shape == ()
 
 
 def test_an_overshoot_is_clipped_in_a_loss_only(as_loss, metric):

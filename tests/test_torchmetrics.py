@@ -69,7 +69,8 @@ def test_paths_and_pictures_are_read_like_everywhere(model, tmp_path):
         picture.save(paths[name])
     metric = FuScoreMetric(model)
     values = [
-        metric(given["fused"], {"ir": given["ir"], "vis": given["vis"]}) for given in (pictures, paths)
+        metric(given["fused"], {"ir": given["ir"], "vis": given["vis"]})
+        for given in (pictures, paths)
     ]
     expected = score(paths["ir"], paths["vis"], paths["fused"], model=model)
     assert torch.allclose(torch.stack(values), expected.expand(2))
@@ -155,7 +156,10 @@ def test_plot(model):
 
 
 BAD_INPUTS = {
-    "no dictionary": (lambda: (images(0), images(1)), "`target` as a dictionary with `ir` and `vis`"),
+    "no dictionary": (
+        lambda: (images(0), images(1)),
+        "`target` as a dictionary with `ir` and `vis`",
+    ),
     "no vis": (lambda: (images(0), {"ir": images(1)}), "keys `ir` and `vis`, got ir"),
     "nothing": (lambda: (images(0), {}), "keys `ir` and `vis`, got nothing"),
     "one source too few": (

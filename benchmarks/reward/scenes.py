@@ -11,6 +11,9 @@ from fuscore_training.classic_fusions import to_bytes
 from fuscore_training.proxy_ratings import Scene, find_scenes, read_image
 from fuscore_training.split import read_split
 from torch import Tensor
+from triples import evenly
+
+__all__ = ["Pair", "crops", "evenly", "read_pair", "training_and_test"]
 
 Pair = tuple[Tensor, Tensor]
 """(1, H, W) ir luma and (3, H, W) vis, both uint8."""
@@ -48,10 +51,6 @@ def crops(pairs: Sequence[Pair], *, side: int, batch: int, seed: int) -> Iterato
 def _crop(pair: Pair, side: int, rng: np.random.Generator) -> Pair:
     height, width = pair[0].shape[-2:]
     top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-    mirrored = (-1,) if rng.random() < 0.5 else ()
-    ir, vis = (
-        image[:, top : top + side, left : left + side].flip(mirrored) if mirrored
-        else image[:, top : top + side, left : left + side]
-        for image in pair
-    )
+    mirror = (-1,) if rng.random() < 0.5 else ()
+    ir, vis = (image[:, top : top + side, left : left + side].flip(mirror) for image in pair)
     return ir, vis

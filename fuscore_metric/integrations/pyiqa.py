@@ -33,8 +33,8 @@ MODES = {"fuscore": "NR", "fuscore_fr": "FR"}
 """FuScore has no reference image: to pyiqa it is a no-reference metric with two more arguments."""
 ARCHITECTURE = "FuScoreArch"
 HOW_TO_PASS = (
-    "metric(fused, ir=ir, vis=vis), or use 'fuscore_fr' with ir (left) and vis (right) side by side "
-    "in one reference image"
+    "metric(fused, ir=ir, vis=vis), or use 'fuscore_fr' with ir (left) and vis (right) side by "
+    "side in one reference image"
 )
 
 
@@ -128,8 +128,10 @@ class FuScoreArch(nn.Module):
             target, reference = unread.fused(), unread.reference
         fused = as_images(target, "fused")
         sources = self._sources(reference, ir, vis)
+        ir, vis = ([image.detach() for image in images] for images in sources)
         scores = predict(
-            *([image.detach() for image in images] for images in sources),
+            ir,
+            vis,
             fused,
             model=self.judge.model,
             aspect=self.aspect,
@@ -194,9 +196,7 @@ def side_by_side(ir: ImagesLike, vis: ImagesLike) -> list[Tensor]:
         InputError: An image cannot be used, or the two of a pair differ in size.
     """
     left, right = as_images(ir, "ir"), as_images(vis, "vis")
-    if len(left) != len(right) or any(
-        a.shape != b.shape for a, b in zip(left, right, strict=True)
-    ):
+    if len(left) != len(right) or any(a.shape != b.shape for a, b in zip(left, right, strict=True)):
         raise InputError("Expected `ir` and `vis` with equally many images of the same sizes")
     return [torch.cat(both, dim=-1) for both in zip(left, right, strict=True)]
 
@@ -234,8 +234,10 @@ class _Unread(NamedTuple):
 
     def fused(self) -> ImagesLike:
         """The target; a network's overshoot is clipped, as `FuScoreReward` does."""
-        network_output = isinstance(self.target, Tensor) and self.target.is_floating_point()
-        return self.target.clamp(0, 1) if self.as_loss and network_output else self.target
+        target = self.target
+        if self.as_loss and isinstance(target, Tensor) and target.is_floating_point():
+            return target.clamp(0, 1)
+        return target
 
 
 @lru_cache(maxsize=1)

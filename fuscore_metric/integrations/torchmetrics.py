@@ -1,10 +1,10 @@
-"""FuScore as a torchmetrics metric: batches of (fused, sources) -> the mean score, or all scores."""
+"""FuScore as a torchmetrics metric: batches of (fused, sources) -> the mean score, or all."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast, get_args
 
 import torch
 from torch import Tensor
@@ -107,7 +107,7 @@ class FuScoreMetric(Metric):
             batch_size=self.batch_size,
         ).score.to(self.device)
         if self.reduction == "none":
-            self.scores.append(scores)
+            cast("list[Tensor]", self.scores).append(scores)
         else:
             self.score_sum = self.score_sum + scores.double().sum()
             self.total = self.total + len(scores)
@@ -116,7 +116,7 @@ class FuScoreMetric(Metric):
         """Add a batch, as `update`, and return its own value, as `compute`: differentiable."""
         value: Tensor = super().forward(*args, **kwargs)
         # What is kept must not hold the batch's graph: memory would grow, and clones would fail.
-        self._forward_cache = value.detach()
+        self._forward_cache = value.detach()  # type: ignore[assignment]
         if self.reduction == "none":
             self.scores = [scores.detach() for scores in self.scores]
         return value
