@@ -181,6 +181,15 @@ def test_grey_and_half_precision(metric):
         assert torch.allclose(metric(half, **sources), metric(half.float(), **sources))
 
 
+@pytest.mark.gpu
+def test_the_result_is_where_the_caller_is(tmp_path):
+    fused, sources = triple()
+    on_gpu = pyiqa.create_metric("fuscore", backbone=lambda: tiny_fuscore(tmp_path))
+    assert on_gpu.net.judge.model.device.type == "cuda"
+    assert on_gpu(fused, **sources).device.type == "cpu"
+    assert on_gpu(fused.cuda(), **sources).device.type == "cuda"
+
+
 def test_every_form_of_input(metric, tmp_path):
     rng = np.random.default_rng(0)
     arrays = {
@@ -325,7 +334,9 @@ def test_the_loss_is_the_mean_and_reaches_the_fused_image_only(as_loss, metric, 
     value = as_loss(fused, **sources)
     assert value.shape == ()
     assert torch.allclose(value, metric(fused, **sources).mean())
-    assert gradient(as_loss, fused, sources).abs().sum() > 0
+    found = gradient(as_loss, fused, sources)
+    assert torch.isfinite(found).all()
+    assert (found.abs().amax(dim=(1, 2, 3)) > 0).all()  # every image of the batch
     assert all(image.grad is None for image in sources.values())
     assert all(parameter.grad is None for parameter in model.parameters())
 
