@@ -79,6 +79,16 @@ def test_registration_in_either_order(stand_in, order):
     assert run(code, stand_in) == "['fuscore', 'fuscore_fr']"
 
 
+def test_looking_for_pyiqa_without_importing_it_does_not_spend_the_hook(stand_in):
+    code = (
+        "import fuscore_metric, importlib.util\n"
+        "for _ in range(2):\n    assert importlib.util.find_spec('pyiqa') is not None\n"
+        "import pyiqa\nprint(len(pyiqa.DEFAULT_CONFIGS))\n"
+        "print([f for f in sys.meta_path if 'fuscore' in type(f).__module__])"
+    )
+    assert run(code, stand_in).splitlines() == ["2", "[]"]
+
+
 def test_nothing_happens_without_pyiqa(tmp_path):
     (tmp_path / "pyiqa.py").write_text("raise ImportError('broken inside')\n")
     code = (

@@ -35,15 +35,19 @@ class _AfterImport(MetaPathFinder):
         del path, target
         if fullname != HOST:
             return None
-        sys.meta_path.remove(self)  # its work is done, and the search below must not come back here
-        spec = importlib.util.find_spec(HOST)
+        sys.meta_path.remove(self)  # or the search below would come back here
+        try:
+            spec = importlib.util.find_spec(HOST)
+        finally:
+            sys.meta_path.insert(0, self)  # who looks does not always import
         if spec is None or spec.loader is None:
-            sys.meta_path.insert(0, self)  # not installed yet
             return spec
         execute = spec.loader.exec_module
 
         def exec_module(module: ModuleType) -> None:
             execute(module)
+            if self in sys.meta_path:
+                sys.meta_path.remove(self)
             _register()
 
         spec.loader.exec_module = exec_module  # type: ignore[method-assign]

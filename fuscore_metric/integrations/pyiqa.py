@@ -258,7 +258,8 @@ def _past_the_wrapper(
     owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give the wrapper a stand-in to read and check, and the network what the caller gave."""
-    if "unread" in kwargs:  # the wrapper takes its network twice, and has this hook twice
+    # The wrapper takes its network twice, and has this hook twice. Too many it refuses itself.
+    if "unread" in kwargs or len(args) > 2:
         return args, kwargs
     given = dict(zip(("target", "ref"), args, strict=False)) | kwargs
     unread = _Unread(given.pop("target", None), given.pop("ref", None), bool(owner.as_loss))
