@@ -91,7 +91,7 @@ class FuScoreReward(nn.Module):
         if reference is not None and self.trust_region is None:
             raise ValueError("Expected `reference` only with a `trust_region`, which reads it")
         ir, vis, given = _rgb(ir, "ir"), _rgb(vis, "vis"), _rgb(fused, "fused")
-        # Colour and charges, like the score, are computed in what they come in.
+        # Colour and charges are computed in float32, like the score.
         with torch.autocast(fused.device.type, enabled=False):
             picture = self._picture(given, vis, "fused", grey=fused.shape[1] == 1)
             reward = self._score(ir, vis, picture).to(fused.device)
@@ -99,6 +99,12 @@ class FuScoreReward(nn.Module):
                 return reward
             if reference is not None:
                 given, grey = _rgb(reference, "reference"), reference.shape[1] == 1
+                if given.shape != picture.shape:
+                    raise InputError(
+                        "Expected `reference` with the batch, height and width of `fused` "
+                        f"{tuple(picture.shape)}, got {tuple(given.shape)}"
+                    )
+                given = given.to(fused.device)
                 reference = self._picture(given, vis, "reference", grey=grey)
             sources = ir.to(fused.device), vis.to(fused.device)
             return reward - self.trust_region.penalty(*sources, picture, reference)

@@ -269,6 +269,12 @@ def test_a_reference_needs_a_trust_region(reward):
         reward(*triple(), reference=images())
 
 
+def test_a_reference_of_another_shape_is_refused(model):
+    guarded = FuScoreReward(model, trust_region=TrustRegion())
+    with pytest.raises(InputError, match=r"Expected `reference` with the batch, height and width"):
+        guarded(*triple(), reference=images(count=1))
+
+
 @pytest.mark.gpu
 def test_images_and_model_may_be_on_different_devices(tmp_path):
     reward = FuScoreReward(tiny_fuscore(tmp_path))
