@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import torch.multiprocessing as mp
 from torch import nn
 
 from fuscore_metric import FuScore, FuScoreLoss, FuScoreReward, InputError, TrustRegion
@@ -273,6 +274,29 @@ def test_a_reference_of_another_shape_is_refused(model):
     guarded = FuScoreReward(model, trust_region=TrustRegion())
     with pytest.raises(InputError, match=r"Expected `reference` with the batch, height and width"):
         guarded(*triple(), reference=images(count=1))
+
+
+def _worker(rank: int, folder: str, reward: FuScoreReward) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group(
+        "gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2
+    )
+    net = nn.parallel.DistributedDataParallel(Net(reward))
+    ir, vis = images(1, seed=rank), images(seed=10 + rank)
+    (-net.module.reward(ir, vis, net(ir, vis))).mean().backward()
+    torch.save(net.module.layer.weight.grad, f"{folder}/{rank}.pt")
+    torch.distributed.destroy_process_group()
+
+
+def test_as_a_member_under_data_parallelism_gradients_are_those_of_one_process(model, tmp_path):
+    mp.spawn(_worker, args=(str(tmp_path), FuScoreReward(model)), nprocs=2)
+    net = Net(FuScoreReward(model))
+    ir, vis = (
+        torch.cat([images(c, seed=s + rank) for rank in (0, 1)]) for c, s in ((1, 0), (3, 10))
+    )
+    (-net.reward(ir, vis, net(ir, vis))).mean().backward()
+    for rank in (0, 1):
+        assert torch.allclose(torch.load(tmp_path / f"{rank}.pt"), net.layer.weight.grad, atol=1e-6)
 
 
 @pytest.mark.gpu

@@ -32,6 +32,7 @@ class _AfterImport(MetaPathFinder):
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
+        """Find pyiqa through the other finders; leave every other module to them."""
         del path, target
         if fullname != HOST:
             return None
