@@ -13,6 +13,7 @@ from fuscore_training.ratings import (
     SCORE_COLUMNS,
     SCORE_MAX,
     SCORE_MIN,
+    SUB_SCORE_COLUMNS,
     RatingsError,
     RatingsFileNotFoundError,
     RatingsTable,
@@ -216,6 +217,38 @@ def test_missing_column(tmp_path, column):
     path = write_raw(tmp_path, [{k: v for k, v in row("s", "a").items() if k != column}])
     with pytest.raises(RatingsError, match=rf"ratings\.csv: missing column '{column}'$"):
         read_ratings(path)
+
+
+def only_overall(**changes):
+    kept = {k: v for k, v in row("s", "a").items() if k not in SUB_SCORE_COLUMNS}
+    return [kept | changes]
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_sigma_stands_in_for_all_sub_scores(tmp_path, suffix):
+    write_ratings(table_of(only_overall(sigma=0.5)), tmp_path / f"ratings{suffix}")
+    table = read_ratings(tmp_path / f"ratings{suffix}", check_files=False)
+    assert not table.has_sub_scores
+    assert list(table.frame.columns) == ["scene", "method", *IMAGE_ORDER, "overall", "sigma"]
+    assert table_of([row("s", "a")]).has_sub_scores
+    assert table_of([row("s", "a", sigma=0.5)]).has_sub_scores
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {},
+            r"'thermal_retention', .*, 'sharpness'; 'sigma' may stand in for all four sub-scores$",
+        ),
+        ({"sigma": 0.5, "sharpness": 3}, r"missing column 'thermal_retention', .*'artifacts'$"),
+        ({"sigma": None}, r"'sigma'.*a number >= 0"),
+    ],
+)
+def test_some_sub_scores_or_no_sigma(tmp_path, changes, words):
+    path = write_raw(tmp_path, only_overall(**changes))
+    with pytest.raises(RatingsError, match=words):
+        read_ratings(path, check_files=False)
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
+
+from fuscore_training import cli_import
 
 app = typer.Typer(
     name="fuscore-train",
@@ -31,14 +34,30 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Checkpoint to write; WORK/checkpoint by default.")
     ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Start anew where an earlier run was interrupted.")
+    ] = False,
 ) -> None:
-    """Train the embedded model as a recipe says."""
-    from fuscore_training.recipe import read_recipe
-    from fuscore_training.run import run
+    """Train as a recipe says: fine-tune its base model, or make an embedded model without one.
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    metrics = run(read_recipe(recipe), data=data, work=work, out=out or work / "checkpoint")
-    typer.echo(json.dumps(metrics, indent=2))
+    A fine-tuning that was interrupted goes on from its last checkpoint in WORK.
+    """
+    from fuscore_training.recipe import Recipe, read_recipe
+
+    first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate has started
+    level = logging.INFO if first else logging.WARNING
+    logging.basicConfig(level=level, format="%(asctime)s %(message)s", force=True)
+    chosen, out = read_recipe(recipe), out or work / "checkpoint"
+    if isinstance(chosen, Recipe):
+        from fuscore_training.run import run
+
+        metrics = run(chosen, data=data, work=work, out=out)
+    else:
+        from fuscore_training.fine_tune import fine_tune
+
+        metrics = fine_tune(chosen, work=work, out=out, restart=restart)
+    if first:
+        typer.echo(json.dumps(metrics, indent=2))
 
 
 @app.command()
@@ -54,10 +73,13 @@ def ablation(
 ) -> None:
     """Train with parts of the objective and compare on the test scenes."""
     from fuscore_training.ablation import ablate, summary
-    from fuscore_training.recipe import read_recipe
+    from fuscore_training.recipe import Recipe, RecipeError, read_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
-    runs = ablate(read_recipe(recipe), data=data, work=work, steps=steps, seeds=seeds, out=out)
+    chosen = read_recipe(recipe)
+    if not isinstance(chosen, Recipe):
+        raise RecipeError(f"{recipe}: expected a recipe of an embedded model, without `base`")
+    runs = ablate(chosen, data=data, work=work, steps=steps, seeds=seeds, out=out)
     typer.echo(summary(runs))
 
 
@@ -85,12 +107,15 @@ def evaluate(
         out.write_text(found.to_json() + "\n")
 
 
+cli_import.add_to(app)
+
+
 def main() -> None:
     """Run the command line; bad input becomes one line on stderr and exit status 2."""
     if len(sys.argv) > 1 and sys.argv[1].endswith((".yaml", ".yml")):
         sys.argv.insert(1, "train")
     try:
         app()
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, FileNotFoundError, ImportError) as error:
         Console(stderr=True).print(f"fuscore-train: {error}", markup=False, soft_wrap=True)
         sys.exit(2)

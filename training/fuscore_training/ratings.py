@@ -19,7 +19,8 @@ from scipy.sparse.csgraph import connected_components
 LabelKind = Literal["proxy", "human", "model"]
 LABEL_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 PATH_COLUMNS = ("ir", "vis", "fused")
-SCORE_COLUMNS = ("overall", "thermal_retention", "texture_preservation", "artifacts", "sharpness")
+SUB_SCORE_COLUMNS = ("thermal_retention", "texture_preservation", "artifacts", "sharpness")
+SCORE_COLUMNS = ("overall", *SUB_SCORE_COLUMNS)
 REQUIRED_COLUMNS = ("scene", "method", *PATH_COLUMNS, *SCORE_COLUMNS)
 SCORE_MIN, SCORE_MAX = 1.0, 5.0
 SPLITS = ("train", "val", "test")
@@ -41,6 +42,8 @@ class RatingsTable:
 
     Attributes:
         frame: `REQUIRED_COLUMNS`, optional `sigma` (score units, >= 0), and any further columns.
+            With `sigma`, all four `SUB_SCORE_COLUMNS` may be left out: studies that asked for the
+            overall quality alone.
         label_kind: Who rated: a formula ("proxy"), people ("human") or another model ("model").
         description: Free text about where the ratings come from.
     """
@@ -60,6 +63,11 @@ class RatingsTable:
     def source_pairs(self) -> pd.Series[str]:
         """Source pair id of each row (N,): column `source_pair` if it is there, else `scene`."""
         return self.frame["source_pair" if "source_pair" in self.frame else "scene"]
+
+    @property
+    def has_sub_scores(self) -> bool:
+        """Whether the four sub-scores are there; if not, `sigma` is."""
+        return set(SUB_SCORE_COLUMNS) <= set(self.frame)
 
 
 def read_ratings(path: str | os.PathLike[str], *, check_files: bool = True) -> RatingsTable:
@@ -81,7 +89,7 @@ def read_ratings(path: str | os.PathLike[str], *, check_files: bool = True) -> R
     if not path.is_file():
         raise RatingsFileNotFoundError(f"{path}: no such ratings table")
     label_kind, description = _read_sidecar(_sidecar(path))
-    frame = _checked(_load(path), path, check_files=check_files)
+    frame = _checked(read_cells(path), path, check_files=check_files)
     return RatingsTable(frame, label_kind, description)
 
 
@@ -180,7 +188,12 @@ def _read_sidecar(sidecar: Path) -> tuple[LabelKind, str]:
     return kind, description
 
 
-def _load(path: Path) -> pd.DataFrame:
+def read_cells(path: Path) -> pd.DataFrame:
+    """Read a CSV (all cells text) or Parquet table as it stands; its index counts blank lines.
+
+    Raises:
+        RatingsError: It cannot be read; the message names the file.
+    """
     try:
         if path.suffix.lower() == ".parquet":
             return pd.read_parquet(path).reset_index(drop=True)
@@ -197,8 +210,11 @@ def _load(path: Path) -> pd.DataFrame:
 
 def _checked(raw: pd.DataFrame, path: Path, *, check_files: bool) -> pd.DataFrame:
     """Return a clean copy of `raw`, read from `path` (its index: data rows from 0), or raise."""
-    if missing := [column for column in REQUIRED_COLUMNS if column not in raw]:
-        raise RatingsError(f"{path}: missing column {', '.join(map(repr, missing))}")
+    scores = _score_columns(raw)
+    if missing := [c for c in ("scene", "method", *PATH_COLUMNS, *scores) if c not in raw]:
+        hint = "; 'sigma' may stand in for all four sub-scores"
+        more = hint if set(SUB_SCORE_COLUMNS) <= set(missing) else ""
+        raise RatingsError(f"{path}: missing column {', '.join(map(repr, missing))}{more}")
     if raw.empty:
         raise RatingsError(f"{path}: the table has no rows")
     frame = raw.copy()
@@ -208,7 +224,7 @@ def _checked(raw: pd.DataFrame, path: Path, *, check_files: bool) -> pd.DataFram
         paths = [os.path.abspath(path.parent / p) if p.strip() else "" for p in frame[column]]
         frame[column] = paths
     problems = [*_scene_problems(frame), *_text_problems(frame, check_files=check_files)]
-    for column in (*SCORE_COLUMNS, *({"sigma"} & set(raw))):
+    for column in (*scores, *({"sigma"} & set(raw))):
         numbers = pd.to_numeric(raw[column], errors="coerce")
         frame[column] = numbers.to_numpy(dtype=np.float64, na_value=np.nan)
         problems += _score_problems(raw[column], frame[column])
@@ -219,6 +235,12 @@ def _checked(raw: pd.DataFrame, path: Path, *, check_files: bool) -> pd.DataFram
     more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
     where = f"{path}: row {row + 2} (the header is row 1), column {column!r}"
     raise kind(f"{where}: {message}{more}")
+
+
+def _score_columns(raw: pd.DataFrame) -> tuple[str, ...]:
+    """The scores a table must have: the overall one alone if `sigma` stands in for the others."""
+    only_overall = "sigma" in raw and not set(SUB_SCORE_COLUMNS) & set(raw)
+    return ("overall",) if only_overall else SCORE_COLUMNS
 
 
 def _score_problems(raw: pd.Series, numbers: pd.Series[float]) -> Iterator[_Problem]:
