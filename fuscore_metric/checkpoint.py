@@ -1,33 +1,32 @@
-"""Where weights come from: the embedded checkpoint, a directory or a hub id; and `fuscore.json`."""
+"""`fuscore.json`: all that defines a score beside the weights, and what they were trained on."""
 
 from __future__ import annotations
 
 import json
 import math
 from dataclasses import asdict, dataclass, field, fields
-from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from fuscore_metric.backbones import FAMILIES
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, PROMPT_VERSION
 
 SPEC_FILE = "fuscore.json"
-FORMAT_VERSION = 2
-READABLE_VERSIONS = (1, 2)
-"""1 had no `temperature`."""
+FORMAT_VERSION = 3
+READABLE_VERSIONS = (1, 2, 3)
+"""1 had no `temperature`, 2 no `weights`, `base_model` and `base_revision`."""
+ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 EMBEDDED = "embedded"
 
 LabelKind = Literal["proxy", "human", "model", "none"]
+WeightsKind = Literal["full", "merged", "adapter"]
+WEIGHTS_KINDS: tuple[WeightsKind, ...] = get_args(WeightsKind)
 LABEL_MEANING: dict[str, str] = {
     "proxy": "PROXY ratings (classic measures and known degradations), not human ones",
     "human": "human ratings",
     "model": "ratings given by another model",
     "none": "no ratings: these weights are untrained or zero-shot",
 }
-
-HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-"""What is downloaded: never pickles, never code."""
 
 
 class CheckpointError(ValueError):
@@ -47,7 +46,11 @@ class FuScoreSpec:
         prompt_version: Version of the question's text.
         level_words: Answer words, worst first.
         aspects: Aspects that the weights were trained to answer for.
-        base: Origin of pretrained parts: id, revision, licence.
+        weights: What the directory holds: all weights ("full"), all weights with an adapter
+            merged into them ("merged"), or an adapter alone ("adapter"), which needs `base_model`.
+        base_model: Hub id or directory of the model that was fine-tuned; empty if there was none.
+        base_revision: Its commit on the hub, or "sha256:..." over the files of a directory.
+        base: Origin of further pretrained parts: id, revision, licence.
         data: Names of the data sets that the weights saw.
         temperature: T of P(a better than b) = Phi((s_a - s_b) / (T sqrt(v_a + v_b))), fitted on
             validation scenes; > 0. Changes no score and no std.
@@ -65,6 +68,9 @@ class FuScoreSpec:
     prompt_version: int = PROMPT_VERSION
     level_words: tuple[str, ...] = LEVEL_WORDS
     aspects: tuple[str, ...] = ASPECTS
+    weights: WeightsKind = "full"
+    base_model: str = ""
+    base_revision: str = ""
     base: list[dict[str, str]] = field(default_factory=list)
     data: list[str] = field(default_factory=list)
     temperature: float = 1.0
@@ -76,6 +82,31 @@ class FuScoreSpec:
     def label_statement(self) -> str:
         """What the scores of these weights stand on, in words for every user to see."""
         return f"trained on {LABEL_MEANING[self.label_kind]}"
+
+    def short_card(self, repo_id: str) -> str:
+        """A few lines for the README.md of a hub repository (Markdown with YAML front matter)."""
+        lines = ["---", "library_name: fuscore-metric", "tags: [image-fusion, image-quality]"]
+        if self.base_model.count("/") == 1:  # a hub id, not a directory
+            relation = "adapter" if self.weights == "adapter" else "finetune"
+            lines += [f"base_model: {self.base_model}", f"base_model_relation: {relation}"]
+        return "\n".join(
+            [
+                *lines,
+                "---",
+                f"# {self.name}",
+                "Judges the fusion of an infrared and a visible image, 1 (bad) to 5 (excellent).",
+                "",
+                f"**These weights were {self.label_statement()}.** {self.label_description}",
+                "",
+                "```python",
+                "from fuscore_metric import FuScore, score",
+                "",
+                f'model = FuScore.from_pretrained("{repo_id}")',
+                'score("ir.png", "vis.png", "fused.png", model=model)',
+                "```",
+                "",
+            ]
+        )
 
     def save(self, directory: Path) -> None:
         """Write `fuscore.json` into a checkpoint directory."""
@@ -131,6 +162,16 @@ def _check_reproducible(spec: FuScoreSpec, path: Path) -> None:
         raise CheckpointError(
             f"Expected `label_kind` in {kinds} in {str(path)!r}, got {spec.label_kind!r}"
         )
+    if spec.weights not in WEIGHTS_KINDS:
+        kinds = ", ".join(WEIGHTS_KINDS)
+        raise CheckpointError(
+            f"Expected `weights` in {kinds} in {str(path)!r}, got {spec.weights!r}"
+        )
+    if spec.weights == "adapter" and not (spec.base_model and spec.base_revision):
+        raise CheckpointError(
+            f"Expected `base_model` and `base_revision` in {str(path)!r}: an adapter alone scores "
+            "nothing"
+        )
     number = isinstance(spec.temperature, (int, float)) and not isinstance(spec.temperature, bool)
     if not (number and 0 < spec.temperature < math.inf):
         raise CheckpointError(
@@ -144,47 +185,3 @@ def _check_reproducible(spec: FuScoreSpec, path: Path) -> None:
                 f"Expected `{name}` {ours} in {str(path)!r}, got {theirs}: "
                 "these weights were trained for another question"
             )
-
-
-def locate(
-    name_or_path: str, *, revision: str | None = None, local_files_only: bool = False
-) -> Path:
-    """Find the directory of a checkpoint, downloading it from the hub if need be.
-
-    Args:
-        name_or_path: "embedded", a directory, or a hub id "owner/name".
-        revision: Hub revision; a commit hash pins the score.
-        local_files_only: Never download.
-
-    Raises:
-        CheckpointError: Nothing of that name can be had.
-    """
-    if name_or_path == EMBEDDED:
-        return Path(str(files("fuscore_metric") / "assets" / EMBEDDED))
-    path = Path(name_or_path).expanduser()
-    if path.is_dir():
-        return path
-    if path.exists():
-        raise CheckpointError(f"Expected a checkpoint directory, got the file {name_or_path!r}")
-    if name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~")):
-        raise CheckpointError(
-            f'Expected weights to be "{EMBEDDED}", a directory or a hub id, got {name_or_path!r}'
-        )
-    return _download(name_or_path, revision, local_files_only)
-
-
-def _download(hub_id: str, revision: str | None, local_files_only: bool) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    try:
-        folder = snapshot_download(
-            hub_id,
-            revision=revision,
-            local_files_only=local_files_only,
-            allow_patterns=HUB_PATTERNS,
-        )
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise CheckpointError(f"No checkpoint {hub_id!r} here or on the hub: {reason}") from error
-    return Path(folder)

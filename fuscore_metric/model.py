@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from tempfile import TemporaryDirectory
+from typing import Any, Self
 
 import torch
 from safetensors import SafetensorError
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.base import Backbone
-from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec, locate, read_spec
+from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec
 from fuscore_metric.images import check_batches
 from fuscore_metric.levels import (
     SCORE_RANGE,
@@ -22,14 +23,9 @@ from fuscore_metric.levels import (
     preference,
     score_variance,
 )
+from fuscore_metric.locate import find_checkpoint
+from fuscore_metric.placement import check_device, choose_dtype
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
-
-_DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
-
 
 # What readers of files, of JSON and of state dicts raise at damaged or foreign weights.
 _LOADING_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
@@ -95,43 +91,128 @@ class FuScore(nn.Module):
         name_or_path: str | Path = EMBEDDED,
         *,
         revision: str | None = None,
+        adapter: str | Path | None = None,
+        adapter_revision: str | None = None,
         device: str | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
+        device_map: str | dict[str, Any] | None = None,
+        quantize: str | None = None,
         local_files_only: bool = False,
     ) -> Self:
         """Load weights.
 
+        An adapter's checkpoint names its base model and the revision it was trained on; that is
+        loaded too. Give `adapter` to take the base model from somewhere else.
+
         Args:
-            name_or_path: "embedded" (comes with the package), a directory, or a hub id.
+            name_or_path: "embedded" (comes with the package), a directory, or a hub id; the base
+                model's, if `adapter` is given.
             revision: Hub revision; pin a commit hash for scores that must not change.
-            device: Where to compute; the CPU by default.
-            dtype: float32 (default) or bfloat16; float16 only for families known to be safe in it.
+            adapter: Directory or hub id of an adapter's checkpoint.
+            adapter_revision: Its hub revision.
+            device: Where to compute: "cpu" (default), "cuda", "cuda:1", "mps".
+            dtype: "float32", "bfloat16", or "float16" for families known to be safe in it. By
+                default float32, for the big families bfloat16 on anything but a CPU.
+            device_map: Instead of `device`, for a big model over several devices: "auto", or parts
+                by name, as accelerate understands it.
+            quantize: "4bit" or "8bit" weights by bitsandbytes, for big models; moves the scores.
             local_files_only: Never download.
 
         Raises:
             CheckpointError: No such weights, or weights that this version cannot use.
-            ValueError: The device cannot be used here.
+            ValueError: The device cannot be used here, or an option is not for this family.
+            ImportError: An optional library is missing; the message says which.
         """
-        directory = locate(str(name_or_path), revision=revision, local_files_only=local_files_only)
-        spec = read_spec(directory)
-        family = backbone_class(spec.family)
-        dtype, place = _checked_dtype(dtype, family), check_device(device or "cpu")
+        if device is not None and device_map is not None:
+            raise ValueError("Expected one of `device` and `device_map`, got both")
+        found = find_checkpoint(
+            str(name_or_path),
+            revision=revision,
+            adapter=None if adapter is None else str(adapter),
+            adapter_revision=adapter_revision,
+            local_files_only=local_files_only,
+        )
+        family, place = backbone_class(found.spec.family), check_device(device or "cpu")
+        on_cpu = place.type == "cpu" and (device_map is None or not torch.cuda.is_available())
+        dtype = choose_dtype(dtype, family, on_cpu=on_cpu)
+        family.check_options(device_map=device_map, quantize=quantize)
+        if quantize is not None and device_map is None:
+            device_map = {"": str(place)}  # quantised weights are made where they stay
         try:
-            backbone = family.load(directory, spec.preprocessing, dtype=dtype)
+            backbone = family.load(
+                found.weights,
+                found.spec.preprocessing,
+                dtype=dtype,
+                device_map=device_map,
+                quantize=quantize,
+            )
+            if found.adapter is not None:
+                backbone.add_adapter(found.adapter)
         except (CheckpointError, torch.OutOfMemoryError, ImportError):
             raise
         except _LOADING_ERRORS as error:
             raise CheckpointError(
-                f"Cannot load the weights in {str(directory)!r}: {' '.join(str(error).split())}"
+                f"Cannot load the weights in {str(found.weights)!r}: {' '.join(str(error).split())}"
             ) from error
-        return cls(backbone.to(place), spec)
+        return cls(backbone.to(place) if device_map is None else backbone, found.spec)
 
     def save_pretrained(self, directory: str | Path) -> None:
-        """Write a checkpoint that `from_pretrained` reads: safetensors and `fuscore.json`."""
+        """Write a checkpoint that `from_pretrained` reads: safetensors and `fuscore.json`.
+
+        Of a model with an adapter, the adapter alone; `merge` first to have all weights in one.
+
+        Raises:
+            ValueError: The weights are quantised.
+        """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
         self.backbone.save(directory)
         self.spec.save(directory)
+
+    def merge(self) -> Self:
+        """Add the adapter to the weights, in place: one checkpoint, no peft needed, faster.
+
+        In bfloat16 the sum is rounded; load in float32 to merge exactly.
+
+        Raises:
+            ValueError: There is no adapter, or the weights are quantised.
+        """
+        self.backbone.merge_adapter()
+        self.backbone.requires_grad_(False)
+        self.spec = replace(self.spec, weights="merged")
+        return self
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        card: str = "",
+        private: bool = False,
+        revision: str | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload this checkpoint, adapter or whole, to the Hugging Face hub.
+
+        Args:
+            repo_id: "owner/name"; made if it is not there.
+            card: Text of its README.md. By default a few lines, with what the weights were trained
+                on; `hub_card/upload.py` in the repository makes a full one.
+            private: Whether a new repository is private.
+            revision: Branch to write to; made if it is not there.
+            token: Access token, by default that of `hf auth login`.
+
+        Returns:
+            The new commit's hash: what to pin as `revision`.
+
+        Raises:
+            CheckpointError: The hub refuses or cannot be reached; the message says why.
+        """
+        from fuscore_metric.hub import upload
+
+        with TemporaryDirectory() as folder:
+            self.save_pretrained(folder)
+            (Path(folder) / "README.md").write_text(card or self.spec.short_card(repo_id))
+            return upload(Path(folder), repo_id, private=private, revision=revision, token=token)
 
     @property
     def device(self) -> torch.device:
@@ -211,30 +292,3 @@ class FuScore(nn.Module):
         return preference(
             a.score, b.score, a.variance, b.variance, temperature=self.spec.temperature
         )
-
-
-def check_device(device: str | torch.device) -> torch.device:
-    """Return a device that works here.
-
-    Raises:
-        ValueError: PyTorch does not know it, or cannot use it on this machine.
-    """
-    try:
-        return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
-        reason = str(error).splitlines()[0]
-        raise ValueError(
-            f"Expected `device` that works here, got {str(device)!r}: {reason}"
-        ) from error
-
-
-def _checked_dtype(dtype: str | torch.dtype | None, family: type[Backbone]) -> torch.dtype:
-    wanted = _DTYPES.get(dtype) if isinstance(dtype, str) else (dtype or torch.float32)
-    if wanted is None or wanted not in _DTYPES.values():
-        raise ValueError(f"Expected `dtype` to be one of {', '.join(_DTYPES)}, got {dtype!r}")
-    if wanted == torch.float16 and not family.fp16:
-        raise CheckpointError(
-            f"Expected float32 or bfloat16 for family {family.family}, got float16: "
-            "its activations overflow in float16"
-        )
-    return wanted

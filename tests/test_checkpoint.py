@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from fuscore_metric import CheckpointError, FuScore, FuScoreSpec
-from fuscore_metric.checkpoint import SPEC_FILE, locate, read_spec
+from fuscore_metric.checkpoint import SPEC_FILE, read_spec
+from fuscore_metric.locate import locate
 from tests.tiny_model import tiny_fuscore
 
 SPEC = FuScoreSpec("a name", "lite_llama", {"grid": 5}, "proxy", "how")
@@ -25,7 +26,7 @@ def test_proxy_labels_are_never_called_human():
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"format_version": 3}, "format version up to 2"),
+        ({"format_version": 4}, "format version up to 3"),
         ({"surprise": 1}, "Unknown keys .* surprise"),
         ({"name": None, "family": None}, None),
         ({"family": "clip"}, "`family`"),

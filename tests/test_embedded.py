@@ -6,7 +6,8 @@ from fuscore_training.acceptance import check_acceptance
 from fuscore_training.proxy_ratings import find_scenes
 
 from fuscore_metric import FuScore
-from fuscore_metric.checkpoint import locate, read_spec
+from fuscore_metric.checkpoint import read_spec
+from fuscore_metric.locate import locate
 
 
 def test_it_says_that_its_labels_are_proxies():

@@ -33,6 +33,7 @@ from fuscore_training.features import (
     build_features,
     mirrored,
 )
+from fuscore_training.fit_cached import fit, predict_cached
 from fuscore_training.initialise import new_lite_llama
 from fuscore_training.losses import tripartite_loss
 from fuscore_training.proxy_ratings import SETS, ProxyConfig, find_scenes, make_proxy_ratings
@@ -45,8 +46,7 @@ from fuscore_training.trainer import (
     FitOptions,
     FuScoreTrainer,
     LevelReader,
-    fit,
-    predict_cached,
+    training_arguments,
 )
 
 from fuscore_metric import FuScore, score
@@ -273,7 +273,7 @@ def test_batches_hold_the_rows_asked_for(table, cache):
     maker = BatchMaker(part, range(5, len(table)), cache, LabelOptions(), BATCHES)
     for _ in range(5):
         batch = maker([0, 3, 4])
-        aspects, encoded, twins = batch["aspects"], batch["encoded"], batch["twins"].tolist()
+        aspects, encoded, twins = batch["aspects"], batch["triples"], batch["twins"].tolist()
         for number, aspect in enumerate(aspects):
             assert batch["mu"][number].tolist() == table.frame[aspect].iloc[[5, 8, 9]].tolist()
         assert batch["mu"].shape == batch["sigma"].shape == (2, 3)
@@ -304,7 +304,7 @@ def test_each_batch_shows_some_cells_each_pair_mirrored_half_of_the_time(table, 
     whole = [cache.encoded(rows, views=np.full(3, view))["fused"] for view in (0, 1)]
     for _ in range(60):
         batch = maker(rows)
-        encoded, (twin,) = batch["encoded"], batch["twins"].tolist()
+        encoded, (twin,) = batch["triples"], batch["twins"].tolist()
         cells = encoded["cells"]
         counts.append(cells.shape[1])
         assert torch.equal(cells, cells.sort(1).values)
@@ -337,7 +337,7 @@ def test_sub_scores_are_drawn_anew_beside_the_overall_quality(table, cache):
 def test_small_batches_show_every_triple_twice(table, cache):
     batch = maker_of(table, cache, twins=12)([4, 2])
     assert sorted(batch["twins"].tolist()) == [0, 1]
-    assert len(batch["encoded"]["fused"]) == 4
+    assert len(batch["triples"]["fused"]) == 4
 
 
 def test_loaders_repeat_themselves_and_follow_the_epoch(table, cache):
@@ -345,7 +345,7 @@ def test_loaders_repeat_themselves_and_follow_the_epoch(table, cache):
         options = replace(BATCHES, seed=seed)
         loader = make_loader(table, rows_of(table), cache, LabelOptions(), options)
         loader.batch_sampler.set_epoch(epoch)
-        return [(b["aspects"], b["mu"].tolist(), b["encoded"]["cells"].tolist()) for b in loader]
+        return [(b["aspects"], b["mu"].tolist(), b["triples"]["cells"].tolist()) for b in loader]
 
     assert batches() == batches()
     assert batches() != batches(seed=1)
@@ -435,12 +435,12 @@ def trainer(tmp_path, table, cache):
                 if weight.dim() == 2 and not name.startswith("vision."):
                     weight.normal_(std=0.4)
         loader = make_loader(table, rows_of(table), cache, LabelOptions(), BATCHES)
-        arguments = fuscore_training.trainer._arguments(tmp_path, FitOptions())
+        arguments = training_arguments(tmp_path, FitOptions())
         return backbone, FuScoreTrainer(
             model=LevelReader(backbone),
             args=arguments,
             loader=loader,
-            validate=lambda: None,
+            validate=lambda _: None,
             options=FitOptions(**options),
         )
 
@@ -451,8 +451,8 @@ def test_the_loss_adds_aspects_and_twins_by_their_weights(trainer, table, cache)
     backbone, made = trainer(sub_scores=0.5, twins=3.0)
     batch = maker_of(table, cache, sub_scores=2)([0, 1, 5, 9])
     with torch.no_grad():
-        found = made.compute_loss(made.reader, batch)
-        logits = backbone.aspect_logits(batch["encoded"], batch["aspects"])
+        found = made.compute_loss(made.model, batch)
+        logits = backbone.aspect_logits(batch["triples"], batch["aspects"])
     assert logits.shape == (7, 3, 5)
     own, scores = batch["source_ids"], expected_score(level_probabilities(logits))
     losses = [
@@ -472,7 +472,7 @@ def test_the_loss_adds_aspects_and_twins_by_their_weights(trainer, table, cache)
 def test_a_batch_without_twins_or_sub_scores_has_a_loss(trainer, table, cache):
     _, made = trainer()
     batch = maker_of(table, cache, sub_scores=0, twins=0)([0, 1, 5, 9])
-    loss = made.compute_loss(made.reader, batch)
+    loss = made.compute_loss(made.model, batch)
     assert torch.isfinite(loss)
     assert made.terms["twins"] == [0.0]
 
@@ -800,7 +800,7 @@ def test_options_reach_the_recipe(tmp_path):
         ({"seed": 1}, "'name'"),
         ({"name": "a", "optimiser": "sgd"}, "unknown key 'optimiser'"),
         ({"name": "a", 3: "b"}, "unknown key '3'"),
-        ({"name": "a", "fit": {"step": 3}}, "fit: unknown key 'step'; known are evaluate_every"),
+        ({"name": "a", "fit": {"step": 3}}, "fit: unknown key 'step'; known are accumulate"),
         ({"name": "a", "fit": {"steps": "many"}}, "fit: steps: expected int, got 'many'"),
         ({"name": "a", "fit": {"steps": True}}, "fit: steps: expected int, got True"),
         ({"name": "a", "fit": {"steps": 1.5}}, "fit: steps: expected int, got 1.5"),

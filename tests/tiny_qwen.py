@@ -57,17 +57,33 @@ def tokenizer(*, split_excellent: bool = False) -> Qwen2Tokenizer:
     return made
 
 
-def tiny_model(family: str, *, seed: int = 0) -> Any:
-    """A random model of some 90,000 parameters, in eval mode; Qwen3's head is tied."""
+def tiny_model(family: str, *, seed: int = 0, width: int = 1, vocabulary: int = VOCABULARY) -> Any:
+    """A random model of some 90,000 parameters, in eval mode; Qwen3's head is tied.
+
+    Args:
+        family: One of `FAMILIES`.
+        seed: Seed of the weights.
+        width: Factor of every width but the patches'.
+        vocabulary: Rows of the embedding.
+    """
     torch.manual_seed(seed)
-    made = _qwen2_5() if family == "qwen2_5_vl" else _qwen3()
-    return made.eval()
+    make = _qwen2_5 if family == "qwen2_5_vl" else _qwen3
+    return make(width, vocabulary).eval()
 
 
-def tiny_backbone(family: str, *, seed: int = 0, **preprocessing: Any) -> QwenVL:
+def tiny_backbone(
+    family: str,
+    *,
+    seed: int = 0,
+    width: int = 1,
+    vocabulary: int = VOCABULARY,
+    **preprocessing: Any,
+) -> QwenVL:
     """The backbone around `tiny_model`; every parameter is trainable."""
     made = backbone_class(family)(
-        tiny_model(family, seed=seed), tokenizer(), {**SMALL, **preprocessing}
+        tiny_model(family, seed=seed, width=width, vocabulary=vocabulary),
+        tokenizer(),
+        {**SMALL, **preprocessing},
     )
     assert isinstance(made, QwenVL)
     return made
@@ -85,53 +101,56 @@ def _special_ids() -> dict[str, int]:
 
 # A larger spread than the usual 0.02: logits of order 1, so that a wrong input shows.
 _SPREAD = 0.2
-_TEXT = {
-    "vocab_size": VOCABULARY,
-    "hidden_size": 32,
-    "intermediate_size": 48,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "initializer_range": _SPREAD,
-}
-_VISION = {
-    "depth": 3,
-    "hidden_size": 16,
-    "intermediate_size": 24,
-    "num_heads": 2,
-    "out_hidden_size": 32,
-    "initializer_range": _SPREAD,
-}
 
 
-def _qwen2_5() -> Qwen2_5_VLForConditionalGeneration:
+def _text(width: int, vocabulary: int) -> dict[str, Any]:
+    return {
+        "vocab_size": vocabulary,
+        "hidden_size": 32 * width,
+        "intermediate_size": 48 * width,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "initializer_range": _SPREAD / width**0.5,
+    }
+
+
+def _vision(width: int) -> dict[str, Any]:
+    return {
+        "depth": 3,
+        "hidden_size": 16 * width,
+        "intermediate_size": 24 * width,
+        "num_heads": 2,
+        "out_hidden_size": 32 * width,
+        "initializer_range": _SPREAD / width**0.5,
+    }
+
+
+def _rope(width: int) -> dict[str, Any]:
     # mrope_section sums to half the head: 8 / 2.
-    rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 1, 1]}
+    sections = [2 * width, width, width]
+    return {"rope_type": "default", "rope_theta": 1e4, "mrope_section": sections}
+
+
+def _qwen2_5(width: int, vocabulary: int) -> Qwen2_5_VLForConditionalGeneration:
     # Windows of 2 x 2 tokens, full attention in the second layer only.
     windows = {"window_size": 56, "fullatt_block_indexes": [1]}
+    ends = {"bos_token_id": None, "eos_token_id": None}
     config = Qwen2_5_VLConfig(
-        text_config={**_TEXT, "rope_parameters": rope, "bos_token_id": None, "eos_token_id": None},
-        vision_config={**_VISION, **windows},
+        text_config={**_text(width, vocabulary), "rope_parameters": _rope(width), **ends},
+        vision_config={**_vision(width), **windows},
         tie_word_embeddings=False,
         **_special_ids(),
     )
     return Qwen2_5_VLForConditionalGeneration(config)
 
 
-def _qwen3() -> Qwen3VLForConditionalGeneration:
-    rope = {
-        "rope_type": "default",
-        "rope_theta": 1e4,
-        "mrope_section": [2, 1, 1],
-        "mrope_interleaved": True,
-    }
+def _qwen3(width: int, vocabulary: int) -> Qwen3VLForConditionalGeneration:
+    rope = {**_rope(width), "mrope_interleaved": True}
+    deepstack = {"num_position_embeddings": 25, "deepstack_visual_indexes": [0, 1]}
     config = Qwen3VLConfig(
-        text_config={**_TEXT, "rope_parameters": rope, "head_dim": 8},
-        vision_config={
-            **_VISION,
-            "num_position_embeddings": 25,
-            "deepstack_visual_indexes": [0, 1],
-        },
+        text_config={**_text(width, vocabulary), "rope_parameters": rope, "head_dim": 8 * width},
+        vision_config={**_vision(width), **deepstack},
         tie_word_embeddings=True,
         **_special_ids(),
     )

@@ -114,7 +114,7 @@ def pin(path: Path, content: dict[str, Any]) -> None:
 
 def fuscore(options: argparse.Namespace) -> Measure:
     """FuScore with the weights asked for; OUT/weights.json says which."""
-    from fuscore_metric.checkpoint import locate
+    from fuscore_metric.locate import locate
     from fuscore_metric.model import FuScore
     from fuscore_metric.scoring import predict
 

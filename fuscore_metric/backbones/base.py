@@ -10,6 +10,10 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from fuscore_metric.checkpoint import CheckpointError
+
+QUANTIZE = ("4bit", "8bit")
+
 Encoded = dict[str, Tensor]
 """What a backbone makes of a batch of triples before the question; its contents are its own."""
 
@@ -23,12 +27,28 @@ class Backbone(nn.Module, ABC):
     Attributes:
         family: Name in `fuscore.json`.
         fp16: Whether float16 is known to be safe for this family's activations.
+        large: Whether `device_map`, `quantize` and adapters are for this family.
         preprocessing: Everything that defines the pixels-to-tokens path; JSON-ready.
     """
 
     family: ClassVar[str]
     fp16: ClassVar[bool] = False
+    large: ClassVar[bool] = False
     preprocessing: dict[str, Any]
+
+    def __init__(self) -> None:
+        super().__init__()
+        # In a list: as a submodule, every weight would appear twice, under another name.
+        self._adapters: list[Any] = []
+
+    @property
+    def adapter(self) -> Any:
+        """Peft's view of the model; None without an adapter."""
+        return self._adapters[0] if self._adapters else None
+
+    def hold_adapter(self, adapter: Any) -> None:
+        """Remember peft's view of a model that has an adapter in it already; None to forget it."""
+        self._adapters[:] = [] if adapter is None else [adapter]
 
     @abstractmethod
     def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:
@@ -61,7 +81,13 @@ class Backbone(nn.Module, ABC):
     @classmethod
     @abstractmethod
     def load(
-        cls, directory: Path, preprocessing: dict[str, Any], *, dtype: torch.dtype = torch.float32
+        cls,
+        directory: Path,
+        preprocessing: dict[str, Any],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device_map: str | dict[str, Any] | None = None,
+        quantize: str | None = None,
     ) -> Self:
         """Read what `save` wrote.
 
@@ -69,7 +95,42 @@ class Backbone(nn.Module, ABC):
             directory: Folder with the checkpoint.
             preprocessing: The `preprocessing` object of its `fuscore.json`.
             dtype: Floating dtype of the weights.
+            device_map: Where the parts of a big model go, as accelerate understands it.
+            quantize: "4bit" or "8bit", for big models.
         """
+
+    @classmethod
+    def check_options(
+        cls, *, device_map: str | dict[str, Any] | None, quantize: str | None
+    ) -> None:
+        """Refuse options of `load` that are not for this family.
+
+        Raises:
+            ValueError: A small family was asked to spread or quantise, or in an unknown way.
+        """
+        if not cls.large and (device_map is not None or quantize is not None):
+            raise ValueError(f"Expected no `device_map` or `quantize` for family {cls.family}")
+        if quantize not in (None, *QUANTIZE):
+            names = ", ".join(QUANTIZE)
+            raise ValueError(f"Expected `quantize` to be one of {names}, got {quantize!r}")
+
+    def add_adapter(self, directory: Path) -> None:
+        """Put an adapter into the model.
+
+        Raises:
+            CheckpointError: Not in this family, or the adapter does not fit.
+        """
+        raise CheckpointError(
+            f"Expected whole weights for family {self.family}, got an adapter in {str(directory)!r}"
+        )
+
+    def merge_adapter(self) -> None:
+        """Add the adapter to the weights and forget it.
+
+        Raises:
+            ValueError: There is none.
+        """
+        raise ValueError("Expected a model with an adapter to merge, got one without")
 
     @property
     def device(self) -> torch.device:

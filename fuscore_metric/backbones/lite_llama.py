@@ -256,9 +256,16 @@ class LiteLlama(Backbone):
 
     @classmethod
     def load(
-        cls, directory: Path, preprocessing: dict[str, Any], *, dtype: torch.dtype = torch.float32
+        cls,
+        directory: Path,
+        preprocessing: dict[str, Any],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device_map: str | dict[str, Any] | None = None,
+        quantize: str | None = None,
     ) -> Self:
-        """Read what `save` wrote."""
+        """Read what `save` wrote; there is nothing to spread or quantise in 4 MB."""
+        cls.check_options(device_map=device_map, quantize=quantize)
         config = json.loads((directory / "config.json").read_text())
         words = Words(directory / "tokenizer.json")
         backbone = cls(words, llama=config["llama"], preprocessing=preprocessing)

@@ -13,9 +13,15 @@ from typing import Any, ClassVar, NamedTuple, Self
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from transformers import AutoTokenizer
 
 from fuscore_metric.backbones.base import Backbone, Encoded
+from fuscore_metric.backbones.patches import patchify
+from fuscore_metric.backbones.pretrained import (
+    load_adapter,
+    present,
+    read_pretrained,
+    save_adapter,
+)
 from fuscore_metric.checkpoint import CheckpointError
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
@@ -65,6 +71,7 @@ class QwenVL(Backbone):
     """
 
     fp16: ClassVar[bool] = False  # these families overflow
+    large: ClassVar[bool] = True
     architecture: ClassVar[Any]
     image_mean: ClassVar[tuple[float, float, float]]
     image_std: ClassVar[tuple[float, float, float]]
@@ -103,6 +110,7 @@ class QwenVL(Backbone):
         images = torch.cat([encoded[name] for name in IMAGE_ORDER], dim=1)  # (N, 3T, D)
         ids, is_image = self._spread(question.prompt_ids, images.shape[1])
         text = self.model.get_input_embeddings()(ids.to(images.device))  # (L, D)
+        images = images.to(text.device)  # parts of a big model may be on different devices
         embeddings = text.expand(len(images), -1, -1).index_copy(
             1, is_image.nonzero().flatten().to(images.device), images
         )  # (N, L, D)
@@ -172,8 +180,11 @@ class QwenVL(Backbone):
         """
         wide = torch.promote_types(last.dtype, torch.float32)
         head, rows = self.model.lm_head, list(level_ids)
-        bias = None if head.bias is None else head.bias[rows].to(wide)
-        return F.linear(last.to(wide), head.weight[rows].to(wide), bias)
+        # Training may run under autocast, which would narrow the product again.
+        with present(head), torch.autocast(last.device.type, enabled=False):
+            weight = head.weight[rows].to(last.device, wide)
+            bias = None if head.bias is None else head.bias[rows].to(last.device, wide)
+            return F.linear(last.to(wide), weight, bias)
 
     def _question(self, prompt: Prompt) -> Question:
         text = self._chat(prompt) + prompt.answer_prefix
@@ -218,18 +229,75 @@ class QwenVL(Backbone):
             raise ValueError(f"Expected `preprocessing` with the model's {fixed}, got {wrong}")
         return chosen
 
+    @property
+    def device(self) -> torch.device:
+        """Where images go in; the main device of a model on several."""
+        hook = getattr(self.model, "_hf_hook", None)
+        found = getattr(hook, "execution_device", None)
+        return self.model.device if found is None else torch.device(found)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating dtype of the weights, also where most are quantised."""
+        found: torch.dtype = self.model.dtype
+        return found
+
+    @property
+    def layer_classes(self) -> list[str]:
+        """Names of the classes whose instances must stay in one piece, for what splits models."""
+        return sorted(self.model._no_split_modules)
+
+    def add_adapter(self, directory: Path) -> None:
+        """Put a LoRA adapter into the model; see `pretrained.load_adapter` for what it raises."""
+        self.hold_adapter(load_adapter(self.model, directory))
+        self.eval()
+
+    def merge_adapter(self) -> None:
+        """Add the adapter to the weights and forget it.
+
+        Raises:
+            ValueError: There is no adapter, or the weights are quantised.
+        """
+        if self.adapter is None:
+            raise ValueError("Expected a model with an adapter to merge, got one without")
+        self._check_not_quantised("merge into")
+        self.model = self.adapter.merge_and_unload()
+        self.hold_adapter(None)
+
     def save(self, directory: Path) -> None:
-        """Write model and tokenizer in transformers' own format, weights as safetensors."""
+        """Write model and tokenizer in transformers' own format, weights as safetensors.
+
+        Of a model with an adapter, the adapter alone.
+
+        Raises:
+            ValueError: The weights are quantised: they cannot be written back as they were.
+        """
         directory.mkdir(parents=True, exist_ok=True)
+        if self.adapter is not None:
+            save_adapter(self.adapter, directory)
+            return
+        self._check_not_quantised("save")
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
+    def _check_not_quantised(self, what: str) -> None:
+        if getattr(self.model, "is_quantized", False):
+            raise ValueError(f"Expected whole weights to {what}, got quantised ones")
+
     @classmethod
     def load(
-        cls, directory: Path, preprocessing: dict[str, Any], *, dtype: torch.dtype = torch.float32
+        cls,
+        directory: Path,
+        preprocessing: dict[str, Any],
+        *,
+        dtype: torch.dtype = torch.float32,
+        device_map: str | dict[str, Any] | None = None,
+        quantize: str | None = None,
     ) -> Self:
-        """Read what `save` wrote."""
-        model, tokenizer = cls._read(str(directory), dtype, local_files_only=True)
+        """Read what `save` wrote, or the base model of an adapter."""
+        model, tokenizer = read_pretrained(
+            cls.architecture, directory, dtype=dtype, device_map=device_map, quantize=quantize
+        )
         backbone = cls(model, tokenizer, preprocessing)
         # A default filled in here might be another one in a later version.
         if missing := sorted(set(backbone.preprocessing) - set(preprocessing)):
@@ -239,61 +307,24 @@ class QwenVL(Backbone):
     @classmethod
     def from_base(
         cls,
-        name_or_path: str,
+        directory: str | Path,
         *,
         preprocessing: Mapping[str, Any] | None = None,
-        revision: str | None = None,
         dtype: torch.dtype = torch.float32,
-        local_files_only: bool = False,
+        device_map: str | dict[str, Any] | None = None,
     ) -> Self:
         """Start from a plain model of the family: zero-shot, to be fine-tuned.
 
         Args:
-            name_or_path: Directory or hub id of the base model.
+            directory: Folder of the base model; `fuscore_metric.locate.locate` gets one of the hub.
             preprocessing: Over the defaults, such as another `max_pixels`.
-            revision: Hub revision; pin a commit hash.
             dtype: Floating dtype of the weights.
-            local_files_only: Never download.
+            device_map: Where the parts go, as accelerate understands it.
 
         Raises:
             CheckpointError: Weights are missing, as when they are of another family.
         """
-        source = {"revision": revision, "local_files_only": local_files_only}
-        return cls(*cls._read(name_or_path, dtype, **source), preprocessing)
-
-    @classmethod
-    def _read(cls, name: str, dtype: torch.dtype, **source: Any) -> tuple[Any, Any]:
-        """Model and tokenizer; never pickles, never code from the checkpoint."""
-        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=False, **source)
-        options = {"dtype": dtype, "use_safetensors": True, "attn_implementation": "sdpa"}
-        model, info = cls.architecture.from_pretrained(
-            name, output_loading_info=True, **options, **source
+        model, tokenizer = read_pretrained(
+            cls.architecture, directory, dtype=dtype, device_map=device_map
         )
-        # transformers fills what it does not find with random numbers and only logs it.
-        if missing := [*info["missing_keys"], *info["mismatched_keys"]]:
-            raise CheckpointError(
-                f"Expected weights of the family {cls.family} in {name!r}, "
-                f"{len(missing)} are missing or misshapen, such as {missing[0]}"
-            )
-        return model, tokenizer
-
-
-def patchify(images: Tensor, patch: int, merge: int, time: int) -> Tensor:
-    """Cut images into flat patches in the order of Qwen's processors.
-
-    The patches of one merge window (which become one token) follow each other; windows are in
-    reading order. A still image is repeated to fill the frames of a patch.
-
-    Args:
-        images: (N, C, H, W), sides multiples of `patch * merge`.
-        patch: Side of a patch, in pixels.
-        merge: Side of a merge window, in patches.
-        time: Frames in a patch.
-    """
-    count, channels, height, width = images.shape
-    rows, columns = height // (patch * merge), width // (patch * merge)
-    # (N, C, rows, merge, patch, columns, merge, patch)
-    cut = images.reshape(count, channels, rows, merge, patch, columns, merge, patch)
-    windows = cut.permute(0, 2, 5, 3, 6, 1, 4, 7).unsqueeze(6)  # (N, r, c, m, m, C, 1, p, p)
-    frames = windows.expand(*[-1] * 6, time, -1, -1)  # (N, r, c, m, m, C, t, p, p)
-    return frames.flatten(5).flatten(0, 4)  # (patches of all images, C x t x p x p)
+        return cls(model, tokenizer, preprocessing)

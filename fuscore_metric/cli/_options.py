@@ -18,7 +18,7 @@ def check_options(aspect: str, device: str, *, aspects: tuple[str, ...]) -> None
     """Refuse an unknown aspect or an unusable device as typer refuses a bad option."""
     if aspect not in aspects:
         raise typer.BadParameter(f"expected one of {', '.join(aspects)}", param_hint="--aspect")
-    from fuscore_metric.model import check_device
+    from fuscore_metric.placement import check_device
 
     try:
         check_device(device)

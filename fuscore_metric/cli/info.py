@@ -21,7 +21,8 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show where the weights come from, what kind of labels they learned, and all versions."""
-    from fuscore_metric.checkpoint import locate, read_spec
+    from fuscore_metric.checkpoint import read_spec
+    from fuscore_metric.locate import locate
 
     directory = locate(weights, revision=revision)
     spec = read_spec(directory)

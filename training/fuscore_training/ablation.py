@@ -16,10 +16,10 @@ import pandas as pd
 from fuscore_metric.prompts import DEFAULT_ASPECT
 from fuscore_training.datasets import LabelOptions
 from fuscore_training.evaluate import evaluate
+from fuscore_training.fit_cached import predict_cached
 from fuscore_training.losses import LossWeights
 from fuscore_training.recipe import Recipe
 from fuscore_training.run import Material, prepare, second_view_change, train
-from fuscore_training.trainer import predict_cached
 
 log = logging.getLogger(__name__)
 

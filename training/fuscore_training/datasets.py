@@ -136,15 +136,15 @@ class BatchMaker:
         """Put a batch together; `DataLoader`'s `collate_fn`.
 
         Returns:
-            `encoded` of N triples, then of the second views of `twins` (T,) among them; `aspects`;
-            `mu` and `sigma` (A, N); `source_ids` (N,).
+            `triples`: features of N triples, then of the second views of `twins` (T,) among them;
+            `aspects`; `mu` and `sigma` (A, N); `source_ids` (N,).
         """
         drawn = self.rng.choice(SUB_SCORES, self.options.sub_scores, replace=False)
         aspects = (DEFAULT_ASPECT, *map(str, drawn))
         labels, chosen = [self.labels[aspect] for aspect in aspects], torch.tensor(batch)
         twins = self.rng.choice(len(batch), min(self.options.twins, len(batch)), replace=False)
         return {
-            "encoded": self._view(self.rows[batch], twins),
+            "triples": self._view(self.rows[batch], twins),
             "aspects": aspects,
             "mu": torch.stack([one.mu[chosen] for one in labels]),
             "sigma": torch.stack([one.sigma[chosen] for one in labels]),

@@ -10,8 +10,10 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 import yaml
 
 from fuscore_training.datasets import BatchOptions, LabelOptions
+from fuscore_training.image_batches import ImageBatchOptions
 from fuscore_training.proxy_ratings import ProxyConfig
 from fuscore_training.trainer import FitOptions
+from fuscore_training.tuning import TuneOptions
 
 Options = TypeVar("Options")
 
@@ -22,7 +24,7 @@ class RecipeError(ValueError):
 
 @dataclass(frozen=True)
 class Recipe:
-    """All options of a run; every one has a default but the name.
+    """All options of a run that makes an embedded model; all have a default but the name.
 
     Attributes:
         name: Name of the weights.
@@ -49,8 +51,61 @@ class Recipe:
     fit: FitOptions = field(default_factory=FitOptions)
 
 
-def read_recipe(path: Path) -> Recipe:
-    """Read a YAML recipe.
+@dataclass(frozen=True)
+class BaseOptions:
+    """The model that is fine-tuned.
+
+    Attributes:
+        model: Hub id or directory.
+        revision: Commit on the hub; empty for the newest, whose commit `fuscore.json` will name.
+        dtype: "bfloat16" or "float32", of the weights. What is trained in full should be float32;
+            LoRA matrices always are.
+        mixed: Compute in bfloat16 on float32 weights.
+    """
+
+    model: str
+    revision: str = ""
+    dtype: str = "bfloat16"
+    mixed: bool = False
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("bfloat16", "float32"):
+            raise ValueError(f"Expected `dtype` bfloat16 or float32, got {self.dtype!r}")
+
+
+@dataclass(frozen=True)
+class FineTuneRecipe:
+    """All options of a run that fine-tunes a big model on images and their ratings.
+
+    Attributes:
+        name: Name of the weights.
+        base: The model to start from.
+        ratings: Hub id of a data set, or a folder or file, as `eva_fusion.load_ratings` takes it.
+        ratings_revision: Commit of the data set on the hub.
+        seed: Seed of the split, if the ratings bring none.
+        split: File of held-out scenes and methods, relative to the recipe's.
+        preprocessing: Over the pixel path's defaults, such as `max_pixels`.
+        tune: What is trained.
+        labels: How ratings become soft labels.
+        batches: What a batch holds.
+        fit: Schedule and loss weights.
+    """
+
+    name: str
+    base: BaseOptions
+    ratings: str
+    ratings_revision: str = ""
+    seed: int = 0
+    split: str = ""
+    preprocessing: dict[str, Any] = field(default_factory=dict)
+    tune: TuneOptions = field(default_factory=TuneOptions)
+    labels: LabelOptions = field(default_factory=LabelOptions)
+    batches: ImageBatchOptions = field(default_factory=ImageBatchOptions)
+    fit: FitOptions = field(default_factory=FitOptions)
+
+
+def read_recipe(path: Path) -> Recipe | FineTuneRecipe:
+    """Read a YAML recipe: of a fine-tuning if it has a `base`, else of an embedded model.
 
     Raises:
         RecipeError: No such file, not YAML, an unknown key, or a value of the wrong type.
@@ -61,7 +116,11 @@ def read_recipe(path: Path) -> Recipe:
         raise RecipeError(f"No recipe {str(path)!r}: {error.strerror}") from error
     except yaml.YAMLError as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    recipe = _build(Recipe, content, str(path))
+    recipe: Recipe | FineTuneRecipe
+    if isinstance(content, Mapping) and "base" in content:
+        recipe = _build(FineTuneRecipe, content, str(path))
+    else:
+        recipe = _build(Recipe, content, str(path))
     return replace(recipe, split=str(path.parent / recipe.split)) if recipe.split else recipe
 
 

@@ -31,12 +31,12 @@ from fuscore_training.datasets import make_loader
 from fuscore_training.evaluate import evaluate
 from fuscore_training.export import make_fuscore
 from fuscore_training.features import FeatureCache, build_features
+from fuscore_training.fit_cached import fit, predict_cached
 from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
 from fuscore_training.proxy_ratings import find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings, split_by_scene
 from fuscore_training.recipe import Recipe
 from fuscore_training.split import Split, read_split
-from fuscore_training.trainer import fit, predict_cached
 
 log = logging.getLogger(__name__)
 

@@ -1,20 +1,26 @@
-"""Batches -> a trained backbone: transformers' Trainer with the three-part loss."""
+"""Batches -> trained weights: transformers' Trainer with the three-part loss.
+
+The same for the embedded model on cached features and for big models on images, in one process or
+several. What a batch holds and how a model is validated is given from outside.
+"""
 
 from __future__ import annotations
 
 import logging
+import math
+import os
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import (
+    EarlyStoppingCallback,
+    PrinterCallback,
     Trainer,
     TrainerCallback,
     TrainerControl,
@@ -23,12 +29,9 @@ from transformers import (
 )
 
 from fuscore_metric.backbones.base import Backbone, Encoded
-from fuscore_metric.levels import expected_score, level_probabilities, score_variance
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
-from fuscore_training.evaluate import Evaluation, evaluate
-from fuscore_training.features import FeatureCache
+from fuscore_metric.levels import expected_score, level_probabilities
+from fuscore_training.evaluate import Evaluation
 from fuscore_training.losses import LossWeights, tripartite_loss
-from fuscore_training.ratings import RatingsTable
 
 log = logging.getLogger(__name__)
 
@@ -43,6 +46,10 @@ class FitOptions:
         weight_decay: AdamW's.
         warmup: Share of the steps.
         evaluate_every: Steps between looks at the validation scenes; the best weights are kept.
+        patience: Looks without a better SRCC after which training stops; 0 for never.
+        log_every: Steps between log lines, at most; they fall on the looks too, so that a run that
+            is resumed logs what it would have logged.
+        accumulate: Batches whose gradients are summed for one step; pairs are within a batch.
         weights: Weights of the three parts of the loss.
         sub_scores: Weight of the sub-scores' loss beside that of the overall quality.
         twins: Weight of the squared difference between the scores of a triple's two views.
@@ -54,77 +61,63 @@ class FitOptions:
     weight_decay: float = 0.05
     warmup: float = 0.03
     evaluate_every: int = 500
+    patience: int = 0
+    log_every: int = 50
+    accumulate: int = 1
     weights: LossWeights = field(default_factory=LossWeights)
     sub_scores: float = 0.5
     twins: float = 5.0
     seed: int = 0
 
 
+Images = list[dict[str, Tensor]]
+"""Triples by source pair: `ir` and `vis` (1, 3, H, W), `fused` (M, 3, H, W), all in [0, 1]."""
+
+
 class LevelReader(nn.Module):
-    """What the Trainer trains: encoded triples and aspects -> level logits (N, A, 5)."""
+    """What the Trainer trains: triples and aspects -> level logits (N, A, 5).
+
+    All goes through one `forward`: what wraps the module for several processes sees nothing else.
+    """
 
     def __init__(self, backbone: Backbone) -> None:
         super().__init__()
         self.backbone = backbone
+        # Where accelerate looks for the layers that FSDP is to cut.
+        self._no_split_modules = list(getattr(backbone, "layer_classes", ()))
 
-    def forward(self, encoded: Encoded, aspects: Sequence[str]) -> Tensor:
-        """Read the level logits."""
-        return self.backbone.aspect_logits(encoded, aspects)
+    def forward(self, triples: Encoded | Images, aspects: Sequence[str]) -> Tensor:
+        """Read the level logits, in the order of the triples.
 
-
-def predict_cached(
-    backbone: Backbone,
-    cache: FeatureCache,
-    rows: Sequence[int],
-    *,
-    aspect: str = DEFAULT_ASPECT,
-    view: int = 0,
-    batch_size: int = 64,
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Scores and standard deviations of cached rows.
-
-    Args:
-        backbone: The model.
-        cache: Encoded triples.
-        rows: N rows of the cache.
-        aspect: One of `ASPECTS`, or "all".
-        view: 1 for the mirrored view of each triple.
-        batch_size: Triples computed at once.
-
-    Returns:
-        (N,) scores in [1, 5] and (N,) standard deviations; (N, A) of "all".
-    """
-    aspects = ASPECTS if aspect == ALL_ASPECTS else (aspect,)
-    scores, variances = [], []
-    with torch.inference_mode():
-        for start in range(0, len(rows), batch_size):
-            chosen = rows[start : start + batch_size]
-            encoded = cache.encoded(chosen, views=np.full(len(chosen), view))
-            probabilities = level_probabilities(backbone.aspect_logits(encoded, aspects))
-            scores.append(expected_score(probabilities))
-            variances.append(score_variance(probabilities))
-    score, std = torch.cat(scores).double(), torch.cat(variances).double().sqrt()
-    if aspect != ALL_ASPECTS:
-        score, std = score[:, 0], std[:, 0]
-    return score.numpy(), std.numpy()
+        Args:
+            triples: Cached features of N triples, or images by source pair, each pair read once.
+            aspects: A of `ASPECTS`.
+        """
+        if isinstance(triples, dict):
+            return self.backbone.aspect_logits(triples, aspects)
+        parts = [self.backbone.encode(**images) for images in triples]
+        return torch.cat([self.backbone.aspect_logits(part, aspects) for part in parts])
 
 
 class FuScoreTrainer(Trainer):
     """Trainer with the three-part loss, our batches, and rank correlations for validation.
 
+    Checkpoints hold what is trained, not the frozen rest.
+
     Args:
-        loader: Training batches, each already a whole S x M batch.
-        validate: Returns the evaluation of the current weights.
+        loader: Training batches of this process, each already a whole S x M batch.
+        validate: Given the reader, as wrapped as it is, returns the evaluation of its weights; the
+            same on all processes.
         options: Weights of the loss terms.
         model: A `LevelReader`.
-        args: The Trainer's own arguments.
+        args: The Trainer's own arguments, as `training_arguments` makes them.
     """
 
     def __init__(
         self,
         *,
         loader: DataLoader[int],
-        validate: Callable[[], Evaluation],
+        validate: Callable[[nn.Module], Evaluation],
         options: FitOptions,
         model: LevelReader,
         args: TrainingArguments,
@@ -132,10 +125,13 @@ class FuScoreTrainer(Trainer):
         # The Trainer wants an evaluation set; what is evaluated is up to `validate`.
         rows = loader.dataset
         super().__init__(model=model, args=args, train_dataset=rows, eval_dataset=rows)
-        self.reader = model
+        self.remove_callback(PrinterCallback)  # it prints; `log` logs
         self.add_callback(_EpochOfSampler(loader))
+        if options.patience:
+            self.add_callback(EarlyStoppingCallback(options.patience))
         self.loader, self.validate, self.options = loader, validate, options
-        self.terms: dict[str, list[float]] = defaultdict(list)
+        self.trained = {name for name, p in model.named_parameters() if p.requires_grad}
+        self.terms: dict[str, list[Tensor]] = defaultdict(list)
 
     def get_train_dataloader(self) -> DataLoader[int]:
         """Our batches as they are: sharding or shuffling them again would break the pairs."""
@@ -149,7 +145,7 @@ class FuScoreTrainer(Trainer):
         num_items_in_batch: Any = None,
     ) -> Any:
         """Three-part loss of each aspect, and the disagreement of twins; each part is logged."""
-        logits = model(inputs["encoded"], inputs["aspects"])  # (N + T, A, 5)
+        logits = model(inputs["triples"], inputs["aspects"])  # (N + T, A, 5)
         count = len(inputs["source_ids"])
         parts: dict[str, Tensor] = defaultdict(lambda: logits.new_zeros(()))
         total = logits.new_zeros(())
@@ -170,19 +166,27 @@ class FuScoreTrainer(Trainer):
         twins = difference.square().sum() / max(1, difference.numel())
         total = total + self.options.twins * twins
         for name, value in (parts | {"twins": twins.detach()}).items():
-            self.terms[name].append(float(value))
+            self.terms[name].append(value)  # on its device: no synchronisation in every step
         return (total, logits) if return_outputs else total
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
-        """Add the mean of each loss part since the last log."""
-        parts = {f"loss_{name}": float(np.mean(seen)) for name, seen in self.terms.items()}
-        self.terms.clear()
-        super().log(logs | parts, *args, **kwargs)
+        """Add the mean of each loss part since the last log, over all processes."""
+        if self.terms:
+            means = torch.stack([torch.stack(seen).mean() for seen in self.terms.values()])
+            accelerator: Any = self.accelerator
+            values = accelerator.reduce(means, reduction="mean").tolist()
+            names = (f"loss_{name}" for name in self.terms)
+            logs = logs | dict(zip(names, values, strict=True))
+            self.terms.clear()
+        if self.is_world_process_zero():
+            shown = {name: round(value, 4) for name, value in logs.items()}
+            log.info("step %d of %d: %s", self.state.global_step, self.state.max_steps, shown)
+        super().log(logs, *args, **kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> dict[str, float]:
         """Rank correlations on the validation scenes."""
         self.reader.eval()
-        found = self.validate()
+        found = self.validate(self.reader)
         self.reader.train()
         metrics = {
             f"eval_{name}": statistic.value for name, statistic in found.statistics().items()
@@ -192,6 +196,29 @@ class FuScoreTrainer(Trainer):
             self.args, self.state, self.control, metrics
         )
         return metrics
+
+    @property
+    def reader(self) -> nn.Module:
+        """The reader as it is now: sharded over processes once training has begun so."""
+        return cast(nn.Module, self.model)
+
+    def trained_state(self, state: dict[str, Tensor] | None = None) -> dict[str, Tensor]:
+        """The trained weights alone, by name, of a whole state dict; by default of the model."""
+        if state is None:
+            # By parameter, not by state dict: tied weights are there once, as safetensors wants.
+            state = {name: p.detach() for name, p in self.reader.named_parameters()}
+        return {name: state[name].contiguous() for name in sorted(self.trained)}
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, self.trained_state(state_dict))
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        # The Trainer loads leniently and warns of every frozen weight that it did not find.
+        if lost := [*(self.trained & set(load_result.missing_keys)), *load_result.unexpected_keys]:
+            raise ValueError(
+                f"Expected a checkpoint of this run's weights, {len(lost)} do not fit, "
+                f"such as {min(lost)}: was it made with another recipe?"
+            )
 
 
 class _EpochOfSampler(TrainerCallback):
@@ -206,53 +233,31 @@ class _EpochOfSampler(TrainerCallback):
         self.loader.batch_sampler.set_epoch(int(state.epoch or 0))  # type: ignore[union-attr]
 
 
-def fit(
-    backbone: Backbone,
-    loader: DataLoader[int],
-    validation: RatingsTable,
-    validation_rows: Sequence[int],
-    cache: FeatureCache,
-    out: Path,
-    options: FitOptions,
-) -> None:
-    """Train a backbone in place and leave it with the best weights on the validation scenes.
+def training_arguments(
+    out: Path, options: FitOptions, *, batch_size: int = 1, mixed: bool = False
+) -> TrainingArguments:
+    """The Trainer's own arguments; making them joins the processes that accelerate has started.
 
     Args:
-        backbone: Its parameters that require gradients are trained.
-        loader: Training batches.
-        validation: Ratings of the validation scenes.
-        validation_rows: Where they are in `cache`.
-        cache: Encoded triples.
-        out: Checkpoints and logs.
-        options: Schedule and loss weights.
+        out: Checkpoints; TensorBoard logs go to `out / "tensorboard"`.
+        options: Schedule.
+        batch_size: Triples in a batch; told to libraries that want to know.
+        mixed: Compute in bfloat16 on float32 weights.
     """
-
-    def validate() -> Evaluation:
-        scores, _ = predict_cached(backbone, cache, validation_rows)
-        frame = validation.frame
-        return evaluate(scores, frame["overall"], frame["scene"], frame["method"], n_boot=20)
-
-    trainer = FuScoreTrainer(
-        model=LevelReader(backbone),
-        args=_arguments(out, options),
-        loader=loader,
-        validate=validate,
-        options=options,
-    )
-    trainer.train()
-    backbone.eval()
-
-
-def _arguments(out: Path, options: FitOptions) -> TrainingArguments:
+    # The only way left to say where; the Trainer has no argument for it.
+    os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
     return TrainingArguments(
         output_dir=str(out),
         max_steps=options.steps,
+        per_device_train_batch_size=batch_size,
+        gradient_accumulation_steps=options.accumulate,
         learning_rate=options.learning_rate,
         weight_decay=options.weight_decay,
         warmup_steps=round(options.warmup * options.steps),
         lr_scheduler_type="cosine",
         max_grad_norm=1.0,
         adam_beta2=0.98,
+        bf16=mixed,
         eval_strategy="steps",
         eval_steps=options.evaluate_every,
         save_strategy="steps",
@@ -261,11 +266,12 @@ def _arguments(out: Path, options: FitOptions) -> TrainingArguments:
         load_best_model_at_end=True,
         metric_for_best_model="eval_srcc",
         greater_is_better=True,
-        logging_steps=50,
-        report_to=[],
+        logging_steps=math.gcd(options.log_every, options.evaluate_every),
+        report_to=["tensorboard"],
         remove_unused_columns=False,
         use_cpu=not torch.cuda.is_available(),
         seed=options.seed,
         disable_tqdm=True,
         dataloader_pin_memory=False,
+        ddp_find_unused_parameters=False,
     )

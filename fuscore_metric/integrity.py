@@ -1,0 +1,206 @@
+"""Is a checkpoint directory whole? Asked between finding and loading it, and before uploading."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from fuscore_metric.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SPEC_FILE, CheckpointError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+"""Endings of files that can run code when they are read; they are never read here."""
+_HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
+_CHUNK = 1 << 22  # bytes hashed at a time
+
+
+def verify(directory: Path, *, hub_id: str | None = None, spec: bool = True) -> None:
+    """Check that no file is missing or cut, without loading a tensor: milliseconds at any size.
+
+    Looks at the directory itself, not at its subdirectories. Damage that keeps a file's size
+    passes; `verify_content` finds it.
+
+    Args:
+        directory: A checkpoint: `fuscore.json` and either `model.safetensors`, the shards listed
+            in `model.safetensors.index.json`, or an adapter.
+        hub_id: The hub id that the directory was downloaded for; shapes the advice in errors.
+        spec: Whether `fuscore.json` must be there; a base model has none.
+
+    Raises:
+        CheckpointError: Something is missing or damaged; the message names the file and says what
+            to do.
+    """
+    if spec and not (directory / SPEC_FILE).is_file():
+        raise CheckpointError(_no_spec(directory, hub_id))
+    for path in sorted(directory.glob("*.json")):
+        if not isinstance(_json(path), (dict, list)):
+            raise CheckpointError(
+                f"{path} is cut or damaged, it holds no JSON: {_again(path, hub_id)}"
+            )
+    _check_weights(directory, hub_id)
+    for path in sorted(directory.glob("*.safetensors")):
+        if damage := _damage(path):
+            raise CheckpointError(f"{path} {damage}: {_again(path, hub_id)}")
+
+
+def verify_content(directory: Path) -> list[str]:
+    """Compare every file of a downloaded checkpoint with its hash; reads them all.
+
+    The hub's cache names a file by the hash that the hub gave for it. Elsewhere, and in caches
+    without symbolic links, no hash is known.
+
+    Returns:
+        Names of the files that were compared.
+
+    Raises:
+        CheckpointError: A file is not what the hub has; the message says what to do.
+    """
+    compared = []
+    for path in sorted(path for path in directory.iterdir() if path.is_symlink()):
+        same = has_content(path, os.path.basename(os.readlink(path)))
+        if same is False:
+            raise CheckpointError(f"{path} is not what the hub has: {_again(path, 'hub')}")
+        if same:
+            compared.append(path.name)
+    return compared
+
+
+def has_content(path: Path, name: str) -> bool | None:
+    """Whether a file's content has the hash that the hub's cache has named it by.
+
+    Args:
+        path: The file.
+        name: SHA-256 for large files, the SHA-1 that git gives a blob for others, in hex.
+
+    Returns:
+        None if the name is no hash or the file is not there.
+    """
+    if not _HASH.fullmatch(name) or not path.is_file():
+        return None
+    digest = hashlib.sha256() if len(name) == 64 else hashlib.sha1(usedforsecurity=False)
+    if len(name) == 40:
+        digest.update(f"blob {path.stat().st_size}\0".encode())
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest() == name
+
+
+def pickles(names: list[str]) -> list[str]:
+    """Those of some file names that end like pickles."""
+    return sorted(name for name in names if name.lower().endswith(PICKLES))
+
+
+def check_listing(hub_id: str, names: list[str], *, spec: bool = True) -> None:
+    """Refuse a repository by the names of its files, before gigabytes of it are downloaded.
+
+    Raises:
+        CheckpointError: It has no `fuscore.json`, or weights as pickles only.
+    """
+    if spec and SPEC_FILE not in names:
+        raise CheckpointError(_no_spec(None, hub_id))
+    if not any(name.endswith(".safetensors") for name in names):
+        raise CheckpointError(_no_weights(repr(hub_id), names))
+
+
+def _check_weights(directory: Path, hub_id: str | None) -> None:
+    names = [path.name for path in directory.iterdir()]
+    advice = _incomplete(hub_id)
+    for name in _expected_weights(directory, names, advice):
+        if not (directory / name).is_file():
+            raise CheckpointError(f"{directory} lacks {name}: {advice}")
+
+
+def _expected_weights(directory: Path, names: list[str], advice: str) -> list[str]:
+    """What the directory's other files say must be there."""
+    if WEIGHTS in names:  # transformers prefers it to shards, too
+        return [WEIGHTS]
+    if INDEX in names:
+        return _shards(directory / INDEX)
+    if ADAPTER_CONFIG in names or ADAPTER_WEIGHTS in names:
+        return [ADAPTER_WEIGHTS, ADAPTER_CONFIG]
+    raise CheckpointError(_no_weights(str(directory), names, f": {advice}"))
+
+
+def _shards(index: Path) -> list[str]:
+    content = _json(index)
+    places = content.get("weight_map") if isinstance(content, dict) else None
+    names = set(places.values()) if isinstance(places, dict) else set()
+    if not names or not all(isinstance(n, str) and n == os.path.basename(n) for n in names):
+        raise CheckpointError(f"Expected `weight_map` in {index} to name the files of the weights")
+    return sorted(names)
+
+
+def _damage(path: Path) -> str:
+    """What is wrong with a safetensors file, or nothing."""
+    try:
+        with safe_open(path, framework="np"):  # reads the header and compares sizes
+            return ""
+    except (SafetensorError, OSError) as error:
+        size, expected = path.stat().st_size, _promised_size(path)
+        if expected is None:
+            return "has no readable header, it is cut or damaged"
+        if size != expected:
+            return f"is {size} of {expected} bytes, it is cut or damaged"
+        return f"is damaged ({' '.join(str(error).split())})"
+
+
+def _promised_size(path: Path) -> int | None:
+    """The size that the header of a safetensors file implies: 8 + header + last tensor's end."""
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= path.stat().st_size:
+                return None
+            header = json.loads(file.read(length))
+        ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
+        return 8 + length + max(ends, default=0)
+    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+        return None
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+
+
+def _again(path: Path, hub_id: str | None) -> str:
+    if hub_id is None:
+        return "copy or save it again"
+    # Deleting the snapshot's link would not help: the cache would link the damaged blob again.
+    return f"delete {path.resolve()} and load again"
+
+
+def _incomplete(hub_id: str | None) -> str:
+    if hub_id is None:
+        return "copy or save the checkpoint again"
+    return (
+        "load again with a connection; if it stays away, the repository itself is incomplete: "
+        "tell its owner or choose another revision"
+    )
+
+
+def _no_spec(directory: Path | None, hub_id: str | None) -> str:
+    if hub_id is None:
+        return f"Expected a checkpoint with {SPEC_FILE}, none in {str(directory)!r}"
+    return (
+        f"Expected {hub_id!r} to be a FuScore checkpoint, it has no {SPEC_FILE}: "
+        "give the id of fine-tuned weights, not of their base model"
+    )
+
+
+def _no_weights(where: str, names: list[str], advice: str = "") -> str:
+    if found := pickles(names):
+        return (
+            f"Expected weights as safetensors in {where}, got {', '.join(found)}: pickles can run "
+            "code and are never loaded; convert them to safetensors first"
+        )
+    return f"Expected {WEIGHTS}, {INDEX} or {ADAPTER_WEIGHTS} in {where}, none is there{advice}"

@@ -1,0 +1,57 @@
+"""Where weights go and in which dtype, checked before anything is loaded."""
+
+from __future__ import annotations
+
+import torch
+
+from fuscore_metric.backbones.base import Backbone
+from fuscore_metric.checkpoint import CheckpointError
+
+_DTYPES = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+
+
+def check_device(device: str | torch.device) -> torch.device:
+    """Return a device that works here.
+
+    Raises:
+        ValueError: PyTorch does not know it, or cannot use it on this machine.
+    """
+    try:
+        return torch.empty(0, device=device).device
+    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"Expected `device` that works here, got {str(device)!r}: {reason}"
+        ) from error
+
+
+def choose_dtype(
+    dtype: str | torch.dtype | None, family: type[Backbone], *, on_cpu: bool
+) -> torch.dtype:
+    """Return the dtype to load a family's weights in.
+
+    Args:
+        dtype: What the user asked for; None for the default, which is float32, or bfloat16 for the
+            big families on anything but a CPU.
+        family: Class of the model family.
+        on_cpu: Whether the weights will be on the CPU.
+
+    Raises:
+        ValueError: No such dtype.
+        CheckpointError: float16 for a family whose activations overflow in it.
+    """
+    if dtype is None:
+        return torch.bfloat16 if family.large and not on_cpu else torch.float32
+    wanted = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted is None or wanted not in _DTYPES.values():
+        raise ValueError(f"Expected `dtype` to be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    if wanted == torch.float16 and not family.fp16:
+        raise CheckpointError(
+            f"Expected float32 or bfloat16 for family {family.family}, got float16: "
+            "its activations overflow in float16"
+        )
+    return wanted

@@ -1,0 +1,308 @@
+"""Adapters, merged and whole weights; big models over several devices and quantised."""
+
+import json
+import shutil
+from dataclasses import replace
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+import torch
+from fuscore_training.tuning import TuneOptions, tune
+from safetensors.torch import load_file, save_file
+
+from fuscore_metric import CheckpointError, FuScore, FuScoreSpec
+from fuscore_metric.backbones import backbone_class, pretrained
+from fuscore_metric.backbones.lite_llama import LiteLlama
+from fuscore_metric.backbones.qwen3_vl import Qwen3VL
+from fuscore_metric.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SPEC_FILE
+from fuscore_metric.locate import fingerprint
+from fuscore_metric.placement import choose_dtype
+from tests.rated_scenes import write_base
+from tests.tiny_qwen import FAMILIES, SMALL
+
+
+def images(seed: int = 0, count: int = 2) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.rand(count, 3, 64, 96, generator=generator) for _ in range(3)]
+
+
+def make_adapted(base: Path, family: str) -> FuScore:
+    """A model with a LoRA that does something in every layer, language and vision."""
+    backbone = backbone_class(family).from_base(base, preprocessing=SMALL)
+    tune(backbone, TuneOptions(vision="lora", rank=4, dropout=0.0, checkpointing=False))
+    generator = torch.Generator().manual_seed(1)
+    for name, parameter in backbone.named_parameters():
+        if ".lora_" in name:
+            parameter.data = 0.3 * torch.randn(parameter.shape, generator=generator)
+    spec = FuScoreSpec("adapted", family, backbone.preprocessing, "model", weights="adapter")
+    pinned = replace(spec, base_model=str(base), base_revision=fingerprint(base))
+    return FuScore(backbone, pinned)
+
+
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request) -> str:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def base(family, tmp_path_factory) -> Path:
+    return write_base(tmp_path_factory.mktemp("base") / family, family)
+
+
+@pytest.fixture
+def adapted(base, family) -> FuScore:
+    return make_adapted(base, family)
+
+
+@pytest.fixture
+def saved(adapted, tmp_path) -> Path:
+    adapted.save_pretrained(tmp_path / "adapter")
+    return tmp_path / "adapter"
+
+
+def logits(model: FuScore) -> torch.Tensor:
+    with torch.no_grad():
+        return model(*images()).level_logits
+
+
+def test_an_adapter_is_small_and_comes_back_with_its_base(base, adapted, saved):
+    assert sorted(p.name for p in saved.iterdir()) == [ADAPTER_CONFIG, ADAPTER_WEIGHTS, SPEC_FILE]
+    loaded = FuScore.from_pretrained(saved)
+    assert torch.equal(logits(loaded), logits(adapted))
+    plain = backbone_class(adapted.spec.family).from_base(base, preprocessing=SMALL)
+    assert (logits(FuScore(plain, adapted.spec)) - logits(adapted)).abs().max() > 0.01
+
+
+def test_loading_and_saving_again_changes_nothing(saved, tmp_path):
+    FuScore.from_pretrained(saved).save_pretrained(tmp_path / "again")
+    ours, theirs = (load_file(folder / ADAPTER_WEIGHTS) for folder in (saved, tmp_path / "again"))
+    assert ours.keys() == theirs.keys()
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_others_can_load_the_adapter_with_peft_alone(base, family, adapted, saved):
+    from peft import PeftModel
+
+    plain = backbone_class(family).from_base(base, preprocessing=SMALL)
+    PeftModel.from_pretrained(plain.model, str(saved))
+    assert torch.equal(logits(FuScore(plain, adapted.spec)), logits(adapted))
+
+
+def test_merged_weights_score_alike_and_need_no_adapter(adapted, saved, tmp_path):
+    before = logits(adapted)
+    merged = FuScore.from_pretrained(saved).merge()
+    assert merged.spec.weights == "merged"
+    assert torch.allclose(logits(merged), before, atol=1e-4)
+    assert not any(".lora_" in name for name, _ in merged.named_parameters())
+    merged.save_pretrained(tmp_path / "merged")
+    assert not (tmp_path / "merged" / ADAPTER_WEIGHTS).exists()
+    loaded = FuScore.from_pretrained(tmp_path / "merged")
+    assert loaded.spec == merged.spec
+    assert torch.equal(logits(loaded), logits(merged))
+
+
+def test_there_must_be_something_to_merge(base, family, tmp_path):
+    backbone = backbone_class(family).from_base(base, preprocessing=SMALL)
+    model = FuScore(backbone, FuScoreSpec("a", family, backbone.preprocessing, "none"))
+    with pytest.raises(ValueError, match="with an adapter to merge"):
+        model.merge()
+
+
+def test_gradients_reach_the_images_through_an_adapter(saved):
+    model = FuScore.from_pretrained(saved)
+    ir, vis, fused = images()
+    fused.requires_grad_()
+    model(ir, vis, fused).score.sum().backward()
+    assert fused.grad.abs().sum() > 0
+    assert not any(p.requires_grad for p in model.parameters())
+
+
+class TestTheBase:
+    def test_another_base_is_refused(self, family, adapted, saved, tmp_path):
+        other = write_base(tmp_path / "other", family)
+        weights = load_file(other / "model.safetensors")
+        save_file({name: x + 0.1 for name, x in weights.items()}, other / "model.safetensors")
+        for given in ({}, {"adapter": saved}):
+            if not given:
+                spec = replace(adapted.spec, base_model=str(other))
+                spec.save(saved)
+            with pytest.raises(CheckpointError, match="Expected the base model that adapted was"):
+                FuScore.from_pretrained(*([other] if given else [saved]), **given)
+
+    def test_a_base_that_moved_can_be_given(self, base, adapted, saved, tmp_path):
+        replace(adapted.spec, base_model="/not/here").save(saved)
+        with pytest.raises(CheckpointError, match="give the directory of your copy") as caught:
+            FuScore.from_pretrained(saved)
+        assert "\n" not in str(caught.value)
+        copy = shutil.copytree(base, tmp_path / "copy")
+        found = FuScore.from_pretrained(copy, adapter=saved)
+        assert torch.equal(logits(found), logits(adapted))
+
+    def test_a_hub_base_needs_a_commit(self, adapted, saved):
+        replace(adapted.spec, base_model="owner/name", base_revision="main").save(saved)
+        with pytest.raises(CheckpointError, match="to be a commit hash, got 'main'"):
+            FuScore.from_pretrained(saved)
+
+    def test_a_copy_of_a_hub_base_is_taken_with_a_warning(self, base, adapted, saved, caplog):
+        replace(adapted.spec, base_model="owner/name", base_revision="a" * 40).save(saved)
+        found = FuScore.from_pretrained(base, adapter=saved)
+        assert "Cannot tell whether" in caplog.text
+        assert torch.equal(logits(found), logits(adapted))
+
+    def test_another_revision_of_the_base_is_refused(self, adapted, saved):
+        replace(adapted.spec, base_model="owner/name", base_revision="a" * 40).save(saved)
+        with pytest.raises(CheckpointError, match=f"Expected revision {'a' * 40} of 'owner/name'"):
+            FuScore.from_pretrained("owner/name", revision="b" * 40, adapter=saved)
+
+    def test_whole_weights_are_no_adapter(self, base, family, tmp_path):
+        backbone = backbone_class(family).from_base(base, preprocessing=SMALL)
+        FuScore(backbone, FuScoreSpec("a", family, backbone.preprocessing, "none")).save_pretrained(
+            tmp_path
+        )
+        with pytest.raises(CheckpointError, match="Expected `adapter` to be an adapter's"):
+            FuScore.from_pretrained(base, adapter=tmp_path)
+
+
+class TestForeignAdapters:
+    def refused(self, saved: Path, message: str) -> None:
+        with pytest.raises(CheckpointError, match=message) as caught:
+            FuScore.from_pretrained(saved)
+        assert "\n" not in str(caught.value)
+
+    def change_config(self, saved: Path, **change: object) -> None:
+        path = saved / ADAPTER_CONFIG
+        path.write_text(json.dumps(json.loads(path.read_text()) | change))
+
+    def test_pickles_are_refused(self, saved):
+        (saved / ADAPTER_WEIGHTS).rename(saved / "adapter_model.bin")
+        self.refused(saved, ADAPTER_WEIGHTS)
+
+    @pytest.mark.parametrize(
+        "change",
+        [{"peft_type": "PROMPT_TUNING"}, {"megatron_config": {"a": 1}}, {"peft_type": None}],
+    )
+    def test_only_plain_loras_are_taken(self, saved, change):
+        self.change_config(saved, **change)
+        self.refused(saved, "Expected a plain LoRA")
+
+    def test_an_adapter_for_other_layers_is_refused(self, saved):
+        self.change_config(saved, target_modules=["q_proj"])
+        self.refused(saved, "do not fit")
+
+    def test_an_adapter_of_another_rank_is_refused(self, saved):
+        self.change_config(saved, r=8)
+        self.refused(saved, "Cannot load the weights|do not fit")
+
+    def test_missing_weights_are_refused(self, saved):
+        weights = load_file(saved / ADAPTER_WEIGHTS)
+        weights.pop(sorted(weights)[0])
+        save_file(weights, saved / ADAPTER_WEIGHTS)
+        self.refused(saved, "1 of its weights do not fit")
+
+    def test_a_spec_without_base_is_refused(self, adapted, saved):
+        replace(adapted.spec, base_model="").save(saved)
+        self.refused(saved, "Expected `base_model` and `base_revision`")
+
+    def test_unknown_kinds_of_weights_are_refused(self, adapted, saved):
+        replace(adapted.spec, weights="half").save(saved)
+        self.refused(saved, "Expected `weights` in full, merged, adapter")
+
+    def test_small_families_have_none(self, tmp_path):
+        embedded = FuScore.from_pretrained()
+        embedded.save_pretrained(tmp_path)
+        (tmp_path / ADAPTER_CONFIG).write_text("{}")
+        replace(
+            embedded.spec, weights="adapter", base_model="embedded", base_revision="a" * 40
+        ).save(tmp_path)
+        self.refused(tmp_path, "Expected whole weights for family lite_llama")
+
+
+class TestPlacement:
+    def test_spread_over_devices_with_parts_on_disk(self, base, adapted, saved, tmp_path):
+        expected, merged = logits(adapted), tmp_path / "merged"
+        adapted.merge().save_pretrained(merged)
+        whole = {"model.visual": "cpu", "model.language_model": "cpu", "lm_head": "cpu"}
+        # transformers (5.24) cannot keep embeddings on disk that are also the head.
+        tied = adapted.backbone.model.config.tie_word_embeddings
+        for disk in ([], *([] if tied else [["lm_head"], ["lm_head", "model.language_model"]])):
+            parts = whole | dict.fromkeys(disk, "disk")
+            loaded = FuScore.from_pretrained(merged, device_map=parts)
+            assert torch.allclose(logits(loaded), expected, atol=1e-4), disk
+            assert loaded.device.type == "cpu"
+        if not tied:
+            with pytest.raises(CheckpointError, match="merge it first"):
+                FuScore.from_pretrained(base, adapter=saved, device_map=whole | {"lm_head": "disk"})
+
+    def test_automatically(self, saved, adapted):
+        loaded = FuScore.from_pretrained(saved, device_map="auto")
+        assert loaded.dtype == (torch.bfloat16 if torch.cuda.is_available() else torch.float32)
+        assert torch.allclose(logits(loaded).cpu(), logits(adapted), atol=1e-5)
+
+    def test_one_of_device_and_device_map(self, saved):
+        with pytest.raises(ValueError, match="one of `device` and `device_map`"):
+            FuScore.from_pretrained(saved, device="cpu", device_map="auto")
+
+    @pytest.mark.parametrize("given", [{"device_map": "auto"}, {"quantize": "4bit"}])
+    def test_not_for_small_families(self, given):
+        with pytest.raises(ValueError, match="Expected no `device_map` or `quantize` for family"):
+            FuScore.from_pretrained(**given)
+
+    def test_default_dtypes(self):
+        assert choose_dtype(None, Qwen3VL, on_cpu=True) == torch.float32
+        assert choose_dtype(None, Qwen3VL, on_cpu=False) == torch.bfloat16
+        assert choose_dtype(None, LiteLlama, on_cpu=False) == torch.float32
+        with pytest.raises(CheckpointError, match="overflow in float16"):
+            choose_dtype("float16", Qwen3VL, on_cpu=False)
+
+    @pytest.mark.gpu
+    def test_on_a_gpu_in_bfloat16(self, saved, adapted):
+        loaded = FuScore.from_pretrained(saved, device="cuda")
+        assert loaded.dtype == torch.bfloat16
+        with torch.no_grad():
+            found = loaded(*(x.cuda() for x in images())).score.cpu()
+            expected = adapted(*images()).score
+        assert torch.allclose(found, expected, atol=0.2)
+
+
+class TestQuantised:
+    def test_says_what_to_install(self, saved, monkeypatch):
+        monkeypatch.setattr(
+            pretrained,
+            "find_spec",
+            lambda name: None if name == "bitsandbytes" else find_spec(name),
+        )
+        with pytest.raises(ImportError, match="needs bitsandbytes: pip install bitsandbytes"):
+            FuScore.from_pretrained(saved, quantize="4bit")
+
+    def test_unknown_ways_are_refused(self, saved):
+        with pytest.raises(ValueError, match="`quantize` to be one of 4bit, 8bit, got '2bit'"):
+            FuScore.from_pretrained(saved, quantize="2bit")
+
+    @pytest.mark.parametrize("way", ["4bit", "8bit"])
+    def test_scores_stay_near(self, family, way, tmp_path):
+        pytest.importorskip("bitsandbytes")
+        # Wide enough for the blocks of its kernels.
+        adapted = make_adapted(write_base(tmp_path / "base", family, width=4), family)
+        saved = tmp_path / "adapter"
+        adapted.save_pretrained(saved)
+        model = FuScore.from_pretrained(saved, quantize=way)
+        with torch.no_grad():
+            moved = model(*images()).score - adapted(*images()).score
+        assert 0 < moved.abs().max() < 1  # random weights are no easy ones
+        vision = model.backbone.model.model.visual.state_dict()
+        whole = adapted.backbone.model.model.visual.state_dict()
+        assert all(torch.equal(vision[name], x) for name, x in whole.items())
+        with pytest.raises(ValueError, match="got quantised ones"):
+            model.merge()
+        model.save_pretrained(tmp_path / "again")  # the adapter is not quantised
+        assert torch.equal(logits(FuScore.from_pretrained(tmp_path / "again")), logits(adapted))
+
+
+@pytest.mark.parametrize("package", ["peft", "accelerate"])
+def test_a_missing_package_is_named(saved, monkeypatch, package):
+    monkeypatch.setattr(pretrained, "find_spec", lambda name: None if name == package else 1)
+    with pytest.raises(
+        ImportError, match=f"needs {package}: pip install 'fuscore-metric\\[large\\]'"
+    ):
+        FuScore.from_pretrained(saved, device_map="auto" if package == "accelerate" else None)
