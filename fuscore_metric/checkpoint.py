@@ -33,6 +33,10 @@ class CheckpointError(ValueError):
     """A checkpoint that cannot be found, read or trusted; the message says why, in one line."""
 
 
+class MissingPackageError(ImportError):
+    """An optional package that an option needs; the message says how to install it."""
+
+
 @dataclass(frozen=True)
 class FuScoreSpec:
     """All that defines a score beside the weights; stored as `fuscore.json`.

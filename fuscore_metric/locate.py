@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec, read_spec
+from fuscore_metric.integrity import verify
 
 log = logging.getLogger(__name__)
 
@@ -37,22 +38,30 @@ class Checkpoint(NamedTuple):
 
 
 def locate(
-    name_or_path: str, *, revision: str | None = None, local_files_only: bool = False
+    name_or_path: str,
+    *,
+    revision: str | None = None,
+    local_files_only: bool = False,
+    base: bool = False,
 ) -> Path:
     """Find the directory of a checkpoint or base model, downloading it from the hub if need be.
+
+    What is missing or cut there is refused before anything is loaded.
 
     Args:
         name_or_path: "embedded", a directory, or a hub id "owner/name".
         revision: Hub revision; a commit hash pins the score.
         local_files_only: Never download.
+        base: Whether a plain model will do, without `fuscore.json`.
 
     Raises:
-        CheckpointError: Nothing of that name can be had.
+        CheckpointError: Nothing of that name can be had, or not whole.
     """
     if name_or_path == EMBEDDED:
         return Path(str(files("fuscore_metric") / "assets" / EMBEDDED))
     path = Path(name_or_path).expanduser()
     if path.is_dir():
+        verify(path, spec=not base)
         return path
     if path.exists():
         raise CheckpointError(f"Expected a checkpoint directory, got the file {name_or_path!r}")
@@ -62,7 +71,9 @@ def locate(
         )
     from fuscore_metric.hub import download
 
-    return download(name_or_path, revision=revision, local_files_only=local_files_only)
+    return download(
+        name_or_path, revision=revision, local_files_only=local_files_only, spec=not base
+    )
 
 
 def find_checkpoint(
@@ -137,7 +148,12 @@ def _pinned_base(spec: FuScoreSpec, local_files_only: bool) -> Path:
             f"Expected `base_revision` of {spec.name} to be a commit hash, "
             f"got {spec.base_revision!r}: another commit may give other scores"
         )
-    return locate(spec.base_model, revision=spec.base_revision, local_files_only=local_files_only)
+    return locate(
+        spec.base_model,
+        revision=spec.base_revision,
+        local_files_only=local_files_only,
+        base=True,
+    )
 
 
 def _given_base(here: FuScoreSpec, trained: FuScoreSpec, local_files_only: bool) -> Path:
@@ -148,7 +164,7 @@ def _given_base(here: FuScoreSpec, trained: FuScoreSpec, local_files_only: bool)
             f"{trained.name} was trained on, got {here.base_revision}"
         )
     if Path(here.base_model).expanduser().is_dir():
-        directory = locate(here.base_model)
+        directory = locate(here.base_model, base=True)
         if trained.base_revision.startswith(FINGERPRINT):
             _check_fingerprint(directory, trained)
         else:

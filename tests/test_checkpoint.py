@@ -80,8 +80,17 @@ def test_a_file_is_not_a_checkpoint(tmp_path):
         locate(str(tmp_path / "weights.bin"))
 
 
-@pytest.mark.parametrize("damage", ["missing", "garbage", "truncated", "misshapen", "no words"])
-def test_damaged_weights_are_refused_in_one_line(tmp_path, damage):
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        ("missing", "Expected model.safetensors"),
+        ("garbage", "has no readable header"),
+        ("truncated", r"is \d+ of \d+ bytes, it is cut or damaged"),
+        ("misshapen", "Cannot load the weights"),
+        ("no words", "Cannot load the weights"),
+    ],
+)
+def test_damaged_weights_are_refused_in_one_line(tmp_path, damage, message):
     folder = tmp_path / "saved"
     tiny_fuscore(tmp_path).save_pretrained(folder)
     weights = folder / "model.safetensors"
@@ -97,7 +106,7 @@ def test_damaged_weights_are_refused_in_one_line(tmp_path, damage):
         (folder / "config.json").write_text(json.dumps(config))
     else:
         (folder / "tokenizer.json").write_text("{}")
-    with pytest.raises(CheckpointError, match="Cannot load the weights") as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         FuScore.from_pretrained(folder)
     assert "\n" not in str(caught.value)
 

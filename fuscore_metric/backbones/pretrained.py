@@ -18,7 +18,12 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer
 
-from fuscore_metric.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, CheckpointError
+from fuscore_metric.checkpoint import (
+    ADAPTER_CONFIG,
+    ADAPTER_WEIGHTS,
+    CheckpointError,
+    MissingPackageError,
+)
 
 ADAPTER_NAME = "default"  # peft's own
 
@@ -69,11 +74,11 @@ def require(package: str, what: str) -> None:
     """Refuse to go on without an optional package.
 
     Raises:
-        ImportError: It is not installed; the message says how to.
+        MissingPackageError: It is not installed; the message says how to.
     """
     if find_spec(package) is None:
         how = package if package == "bitsandbytes" else "'fuscore-metric[large]'"
-        raise ImportError(f"{what} needs {package}: pip install {how}")
+        raise MissingPackageError(f"{what} needs {package}: pip install {how}")
 
 
 def _quantization(quantize: str, dtype: torch.dtype) -> Any:

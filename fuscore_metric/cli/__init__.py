@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 
 from fuscore_metric import __version__
-from fuscore_metric.cli import explain, info, pyiqa, score
+from fuscore_metric.cli import explain, info, merge, pyiqa, score
 
 app = typer.Typer(
     name="fuscore",
@@ -22,6 +22,7 @@ app = typer.Typer(
 app.command("score")(score.score)
 app.command("explain")(explain.explain)
 app.command("info")(info.info)
+app.command("merge")(merge.merge)
 app.add_typer(pyiqa.app, name="pyiqa")
 
 
@@ -44,13 +45,13 @@ def main() -> None:
     """Run the command line; bad input becomes one line on stderr and exit status 2."""
     try:
         app()
-    except ValueError as error:
+    except (ValueError, ImportError) as error:
         # Input and checkpoint errors are ValueErrors with a finished one-line message. Others are
         # our own mistakes and keep their traceback.
-        from fuscore_metric.checkpoint import CheckpointError
+        from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
         from fuscore_metric.images import InputError
 
-        if not isinstance(error, (InputError, CheckpointError)):
+        if not isinstance(error, (InputError, CheckpointError, MissingPackageError)):
             raise
         Console(stderr=True).print(
             f"fuscore: {error}", markup=False, highlight=False, soft_wrap=True

@@ -18,6 +18,10 @@ def info(
         str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')
     ] = "embedded",
     revision: Annotated[str | None, typer.Option(help="Hub revision of the weights.")] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", help="Compare a download's files with the hub's hashes; slow."),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Show where the weights come from, what kind of labels they learned, and all versions."""
@@ -27,6 +31,10 @@ def info(
     directory = locate(weights, revision=revision)
     spec = read_spec(directory)
     facts = {"directory": str(directory), **asdict(spec), "versions": _versions()}
+    if verify:
+        from fuscore_metric.integrity import verify_content
+
+        facts["verified"] = verify_content(directory) or "no hashes are known of these files"
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
         return

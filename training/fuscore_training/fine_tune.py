@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 from transformers import TrainingArguments
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations import deepspeed
 from transformers.trainer_utils import get_last_checkpoint
 
 from fuscore_metric.backbones import backbone_class
@@ -69,7 +69,8 @@ def fine_tune(
         raise RecipeError(
             f"Expected one GPU for one process, got {args.n_gpu}: start with `accelerate launch`"
         )
-    if is_deepspeed_zero3_enabled():
+    zero3: Any = deepspeed.is_deepspeed_zero3_enabled
+    if zero3():
         raise RecipeError("Expected DeepSpeed ZeRO-1 or 2, got ZeRO-3: use FSDP to cut the weights")
     begun = _begun(recipe, work / "fit", args, restart)
     with args.main_process_first(desc="ratings and base model"):
@@ -91,7 +92,7 @@ class Base:
     """
 
     def __init__(self, options: BaseOptions) -> None:
-        self.directory = locate(options.model, revision=options.revision or None)
+        self.directory = locate(options.model, revision=options.revision or None, base=True)
         local = Path(options.model).expanduser().is_dir()
         self.model = str(self.directory.resolve()) if local else options.model
         # The hub's cache names the folder of a snapshot by its commit.
