@@ -1,0 +1,417 @@
+"""The model card says what the weights are, in numbers from JSON; the upload sends just that."""
+
+import importlib
+import json
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import HfApi, ModelCard, SpaceCard
+from huggingface_hub.repocard import metadata_load
+from PIL import Image
+
+from fuscore_metric.checkpoint import LABEL_MEANING, FuScoreSpec, read_spec
+from tests.hub_server import checkpoint_fixture, hub_fixture  # noqa: F401
+
+pytest.importorskip("jinja2", reason="jinja2 is not installed (extra [demo])")
+
+ROOT = Path(__file__).parents[1]
+HUB_CARD = ROOT / "hub_card"
+EMBEDDED = ROOT / "fuscore_metric" / "assets" / "embedded"
+EXAMPLE = EMBEDDED.parent / "example"
+ID = "someone/fuscore-lite-3"
+DECIMAL = re.compile(r"\d\.\d{3}(?!\d)")
+
+
+@pytest.fixture(scope="module")
+def modules():
+    """`card` and `upload` as `python hub_card/upload.py` finds them."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(str(HUB_CARD))
+        yield {name: importlib.import_module(name) for name in ("card", "results", "upload")}
+
+
+@pytest.fixture(scope="module")
+def make_card(modules):
+    return modules["card"].make_card
+
+
+@pytest.fixture(scope="module")
+def embedded(make_card):
+    return make_card(EMBEDDED, repo_id=ID)
+
+
+def statistic(value, low=None, high=None):
+    reason = "" if value is not None else "constant predictions"
+    ends = {"value": value, "low": low, "high": high}
+    return ends | {"count": 30, "unit": "rows", "reason": reason}
+
+
+def evaluation(srcc=0.61234):
+    """What `Evaluation.to_json` writes."""
+    names = ("srcc", "plcc", "krcc", "within_srcc", "within_krcc", "pairwise_accuracy")
+    content = {name: statistic(srcc + n / 100, 0.5, 0.75) for n, name in enumerate(names)}
+    content["method_srcc"] = statistic(None)
+    content["counts"] = {"rows": 30, "scenes": 5, "methods": 6}
+    content["settings"] = {"n_boot": 200, "confidence": 0.9, "min_gap": 0.0, "seed": 0}
+    return content
+
+
+def spec(**changes):
+    made = FuScoreSpec("made-up", "qwen3_vl", {}, "human", "Eleven people, 1-5.")
+    return replace(made, metrics={"held_out_human": evaluation()}, **changes)
+
+
+def body(card):
+    return card.split("---\n", 2)[2]
+
+
+def test_the_metadata_survives_the_library(embedded, tmp_path):
+    (tmp_path / "README.md").write_text(embedded)
+    metadata = metadata_load(tmp_path / "README.md")
+    assert metadata == ModelCard(embedded).data.to_dict()
+    assert metadata["license"] == "apache-2.0"
+    assert metadata["library_name"] == "fuscore-metric"
+    assert metadata["pipeline_tag"] == "image-text-to-text"
+    assert "proxy-labels" in metadata["tags"]
+    assert "base_model" not in metadata
+    assert "datasets" not in metadata  # "TNO" would be somebody else's page
+    for results in ModelCard(embedded).data.eval_results:
+        for text in (results.task_name, results.dataset_name, results.metric_name):
+            assert "proxy ratings" in text
+    assert "human" not in json.dumps(metadata)
+
+
+def test_every_recorded_number_is_in_model_index_and_table(embedded):
+    metrics = read_spec(EMBEDDED).metrics
+    names = ("srcc", "plcc", "krcc", "within_srcc", "within_krcc", "method_srcc")
+    sets = [key for key, value in metrics.items() if isinstance(value, dict) and "srcc" in value]
+    assert len(sets) == 4
+    found = ModelCard(embedded).data.eval_results
+    for key in sets:
+        values = [one.metric_value for one in found if one.dataset_config == key]
+        expected = [metrics[key][name]["value"] for name in (*names, "pairwise_accuracy")]
+        assert values == expected
+    for name, title in (("srcc", "SRCC"), ("within_krcc", "mean KRCC within a scene")):
+        (line,) = (line for line in embedded.splitlines() if line.startswith(f"| {title} |"))
+        cells = [cell.strip() for cell in line.strip("| ").split("|")][1:]
+        ones = [metrics[key][name] for key in sets]
+        assert cells == [f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" for x in ones]
+
+
+def test_proxy_weights_are_never_called_human(embedded):
+    text = " ".join(body(embedded).split())
+    for claim in re.finditer(r".{0,60}\bhuman\b.{0,20}", text):
+        allowed = ("not on human ones", "not human ones", "as human opinion", "mean human opinions")
+        assert any(part in claim[0] for part in (*allowed, "are called human")), claim[0]
+    top = body(embedded).split("##")[0]
+    assert "trained on proxy ratings, not on human ones" in top
+    assert LABEL_MEANING["proxy"] in top
+
+
+@pytest.mark.parametrize("kind", LABEL_MEANING)
+def test_the_labels_stand_on_top_for_every_kind(make_card, kind):
+    card = make_card(replace(spec(), label_kind=kind, metrics={}))
+    top = body(card).split("##")[0]
+    assert LABEL_MEANING[kind] in top
+    words = {
+        "proxy": "trained on proxy ratings, not on human ones",
+        "human": "trained on human ratings**: opinions given by people",
+        "model": "another model, not by people",
+        "none": "trained on no ratings",
+    }
+    for other, claim in words.items():
+        assert (claim in " ".join(top.replace(">", "").split())) == (other == kind)
+    assert f"{kind}-labels" in ModelCard(card).data.tags
+    assert "No evaluation is recorded" in card
+    assert ("stand-in for a study with people" in card) == (kind != "human")
+
+
+@pytest.mark.parametrize(
+    ("weights", "relation", "words"),
+    [
+        ("adapter", "adapter", "an adapter alone"),
+        ("merged", "finetune", "merged into them"),
+        ("full", "finetune", "all weights |"),
+    ],
+)
+def test_the_base_model_and_how_it_was_used(make_card, weights, relation, words):
+    base = {"base_model": "Qwen/Qwen3-VL-2B-Instruct", "base_revision": "a" * 40}
+    made = spec(weights=weights, data=["runs/ratings.csv", "TNO"], **base)
+    card = make_card(made, licence="mit", datasets=["someone/rated"])
+    data = ModelCard(card).data
+    assert data.base_model == base["base_model"]
+    assert data.base_model_relation == relation
+    assert data.datasets == ["someone/rated"]
+    assert data.license == "mit"
+    for part in (words, base["base_revision"], "runs/ratings.csv, TNO", "base model's own licence"):
+        assert part in card
+    assert "agreement with human ratings" in data.eval_results[0].task_name
+
+
+@pytest.mark.parametrize("folder", ["/models/qwen", "models/qwen"])
+def test_a_local_base_model_is_no_link(make_card, folder):
+    card = make_card(spec(weights="adapter", base_model=folder, base_revision="sha256:ab"))
+    assert "base_model" not in ModelCard(card).data.to_dict()
+    assert f"`{folder}`, revision `sha256:ab`" in card
+
+
+def test_what_fine_tuning_records(make_card):
+    metrics = {
+        "held_out_human": evaluation() | {"aspect_srcc": {"sharpness": 0.4567}},
+        "held_out_scenes": ["a", "b"],
+        "calibration": {"skipped": "no pair of different ratings"},
+    }
+    card = make_card(replace(spec(), metrics=metrics))
+    assert "The temperature was not fitted: no pair of different ratings." in card
+    assert "| SRCC, sharpness alone | 0.457 |" in card
+    nan = float("nan")
+    calibration = {
+        "ece_before": {"all": 0.2},
+        "ece": {"all": 0.1},
+        "std_error_srcc": {"value": nan, "low": nan, "high": nan},
+    }
+    undefined = {name: statistic(nan, nan, nan) for name in ("srcc", "plcc")}
+    undefined |= {"counts": {"rows": 2, "scenes": 1}, "settings": {}}
+    metrics = {"held_out_human": evaluation(), "other": undefined, "calibration": calibration}
+    card = make_card(replace(spec(), metrics=metrics))
+    assert "nan" not in re.findall(r"\w+", card)
+    assert "0.200 before, 0.100 after" in card
+    assert "**ratings of unstated kind**" in card
+
+
+def test_an_undefined_number_is_left_out(make_card):
+    card = make_card(spec())
+    assert "SRCC of method means" not in card
+    assert len(ModelCard(card).data.eval_results) == 6
+    assert "90 % of 200 resamples" in card
+
+
+def test_a_variable_that_the_card_does_not_know_is_an_error(modules, monkeypatch, tmp_path):
+    import jinja2
+
+    (tmp_path / "template.md").write_text("{{ spec.name }} {{ spec.nonsense }}")
+    monkeypatch.setattr(modules["card"], "FOLDER", tmp_path)
+    with pytest.raises(jinja2.UndefinedError, match="nonsense"):
+        modules["card"].make_card(spec())
+
+
+def test_evaluations_are_added_with_whose_ratings_they_are(make_card, tmp_path):
+    path = tmp_path / "our_study.json"
+    path.write_text(json.dumps(evaluation(0.4321)))
+    card = make_card(EMBEDDED, [f"human:{path}"], repo_id=ID)
+    last = ModelCard(card).data.eval_results[-1]
+    assert last.dataset_name == "Our study (human ratings)"
+    assert last.dataset_config == "our_study"
+    (line,) = (line for line in card.splitlines() if line.startswith("| compared with |"))
+    assert line.count("**proxy ratings**") == 4
+    assert line.endswith("**human ratings** |")
+    path.write_text(json.dumps(evaluation() | {"label_kind": "model"}))
+    assert "ratings by another model" in make_card(EMBEDDED, [path], repo_id=ID)
+
+
+@pytest.mark.parametrize(
+    ("content", "entry", "words"),
+    [
+        (evaluation(), "{path}", ["whose ratings", "proxy:"]),
+        (evaluation() | {"label_kind": "crowd"}, "{path}", ["whose ratings"]),
+        ({"srcc": 0.9}, "proxy:{path}", ["fuscore-train evaluate"]),
+        ("no JSON", "proxy:{path}", ["evaluation JSON"]),
+        (None, "human:{path}", ["evaluation JSON", "No such file"]),
+    ],
+)
+def test_an_unusable_evaluation_is_one_clear_error(make_card, tmp_path, content, entry, words):
+    path = tmp_path / "eval.json"
+    if content is not None:
+        path.write_text(content if isinstance(content, str) else json.dumps(content))
+    with pytest.raises(ValueError) as caught:
+        make_card(EMBEDDED, [entry.format(path=path)], repo_id=ID)
+    assert len(str(caught.value).splitlines()) == 1
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize(
+    ("break_it", "words"),
+    [
+        (lambda card: card.replace("license: apache-2.0\n", ""), "license"),
+        (lambda card: card.replace("  - task:", "  - tusk:", 1), "model_index"),
+        (lambda card: card.replace("language: en", "base_model: no/hub/id"), "no/hub/id"),
+        (lambda card: card.replace("language: en", "datasets: [TNO]"), "TNO"),
+        (lambda card: card.replace("language: en", "language: ["), "parsing"),
+    ],
+)
+def test_a_broken_card_is_found_offline(modules, embedded, break_it, words):
+    with pytest.raises(Exception, match=words):
+        modules["card"].check_card(break_it(embedded), repo_id=ID)
+
+
+def test_what_was_measured_on_other_weights_stays_out(make_card, embedded, tmp_path):
+    assert "Undamaged fusions of different scenes" in embedded
+    assert "Unguarded, FuScore climbs by 1.19" in embedded
+    other = tmp_path / "same_name"
+    shutil.copytree(EMBEDDED, other)
+    weights = bytearray((other / "model.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (other / "model.safetensors").write_bytes(weights)
+    for card in (make_card(other, repo_id=ID), make_card(read_spec(EMBEDDED), repo_id=ID)):
+        assert "Undamaged fusions of different scenes" not in card
+        assert "How far these weights can be gamed was not measured." in card
+
+
+@pytest.mark.parametrize("folder", ["known_failures", "gaming"])
+def test_measured_numbers_are_those_of_the_readmes(folder):
+    readmes = ("README.md", "benchmarks/accuracy/README.md", "benchmarks/reward/README.md")
+    measured = " ".join((ROOT / name).read_text() for name in (*readmes, "training/README.md"))
+    for path in (HUB_CARD / folder).glob("*.md"):
+        text = path.read_text().split("-->", 1)[1]
+        numbers = DECIMAL.findall(text)
+        assert numbers
+        assert [number for number in numbers if number not in measured] == []
+
+
+def upload(*arguments):
+    return subprocess.run(
+        [sys.executable, HUB_CARD / "upload.py", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": "/usr/bin:/bin", "COLUMNS": "200", "HF_HUB_OFFLINE": "1"},
+    )
+
+
+def test_a_dry_run_writes_what_would_go(tmp_path, make_card):
+    weights, staging = tmp_path / "weights", tmp_path / "staging"
+    shutil.copytree(EMBEDDED, weights)
+    for name in ("trainer_state.bin", "notes.py", "README.md"):
+        (weights / name).write_text("not for the hub")
+    (weights / "logs").mkdir()
+    (tmp_path / "study.json").write_text(json.dumps(evaluation()))
+    extra = ("--space", "someone/demo", "--evaluation", f"human:{tmp_path / 'study.json'}")
+    options = (*extra, "--staging", staging, "--dry-run")
+    for _ in range(2):  # a second run takes the place of the first
+        done = upload(weights, ID, *options)
+        assert done.returncode == 0, done.stderr
+    model = {path.name for path in (staging / "model").iterdir()}
+    checkpoint = {"config.json", "fuscore.json", "model.safetensors", "tokenizer.json"}
+    assert model == checkpoint | {"README.md"}
+    assert (staging / "model/model.safetensors").read_bytes() == (
+        EMBEDDED / "model.safetensors"
+    ).read_bytes()
+    card = (staging / "model/README.md").read_text()
+    assert "study (human ratings)" in card.lower()
+    assert "https://huggingface.co/spaces/someone/demo" in card
+    assert (weights / "README.md").read_text() == "not for the hub"  # the original is left alone
+    for name in model:
+        assert name in done.stdout
+    assert "Would upload" in done.stdout
+    space = {path.name for path in (staging / "space").iterdir()}
+    assert space == {
+        *(path.name for path in (HUB_CARD / "space").glob("*.py")),
+        *("style.css", "requirements.txt", "README.md"),
+    }
+
+
+def test_the_space_is_pinned(modules, tmp_path):
+    commit = "c" * 40
+    files = ["config.json", "model.safetensors"]
+    where = modules["upload"].stage_space(
+        tmp_path / "s", ID, commit, "fuscore-metric==9", files=files
+    )
+    front = SpaceCard((where / "README.md").read_text()).data
+    assert front.sdk == "gradio"
+    assert front.app_file == "app.py"
+    assert front.models == [ID]
+    assert front.preload_from_hub == [f"{ID} config.json,model.safetensors {commit}"]
+    assert len(front.short_description) <= 60  # the hub's limit
+    assert (where / "requirements.txt").read_text() == "fuscore-metric==9\n"
+
+
+def test_the_space_names_the_gradio_that_it_was_tested_with():
+    gradio = pytest.importorskip("gradio")
+    tested = SpaceCard((HUB_CARD / "space/README.md").read_text()).data.sdk_version
+    assert tested.split(".")[0] == gradio.__version__.split(".")[0]
+
+
+def test_an_upload_against_a_hub_on_loopback(
+    hub, checkpoint, modules, monkeypatch, tmp_path, capsys
+):
+    asked = {}
+    for name in ("add_space_variable", "upload_folder", "create_repo"):
+        real = getattr(HfApi, name)
+
+        def recorded(self, *args, name=name, real=real, **kwargs):
+            if name == "add_space_variable" or kwargs.get("repo_type") == "space":
+                asked.setdefault(name, []).append((args, kwargs))
+                return None
+            return real(self, *args, **kwargs)
+
+        monkeypatch.setattr(HfApi, name, recorded)
+    options = ["--space", "someone/demo", "--staging", str(tmp_path / "staging"), "--private"]
+    modules["upload"].app([str(checkpoint), "someone/tiny", *options], standalone_mode=False)
+    commit = hub.repos["someone/tiny"].refs["main"]
+    assert hub.asked("validate-yaml")
+    assert hub.repos["someone/tiny"].private
+    files = hub.files("someone/tiny")
+    assert b"trained on no ratings" in files["README.md"]
+    assert files["model.safetensors"] == (checkpoint / "model.safetensors").read_bytes()
+    assert commit in capsys.readouterr().out
+    variables = dict(args[1:] for args, _ in asked["add_space_variable"])
+    assert variables == {"FUSCORE_WEIGHTS": "someone/tiny", "FUSCORE_REVISION": commit}
+    ((_, made),) = asked["create_repo"]
+    assert made["space_sdk"] == "gradio"
+    assert made["private"]
+    ((_, sent),) = asked["upload_folder"]
+    assert commit in (sent["folder_path"] / "README.md").read_text()
+
+
+def test_the_code_of_a_card_runs(hub, checkpoint, modules, monkeypatch, tmp_path):
+    options = ["--staging", str(tmp_path / "staging"), "--revision", "dev"]
+    modules["upload"].app([str(checkpoint), "someone/tiny", *options], standalone_mode=False)
+    commit = hub.repos["someone/tiny"].refs["dev"]
+    card = hub.files("someone/tiny", "dev")["README.md"].decode()
+    load, _, reward = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    for name, source in (("ir", "ir"), ("vis", "vis"), ("fused", "fused_good")):
+        picture = Image.open(EXAMPLE / f"{source}.png")
+        picture.resize((64, 48)).save(tmp_path / f"{name}.png")
+    monkeypatch.chdir(tmp_path)
+    names = {name: torch.rand(2, 3, 48, 64) for name in ("ir", "vis", "fused")}
+    names["usual_loss"] = torch.tensor(1.0)
+    for code in (load, reward):
+        exec(code.replace('revision="..."', f"revision={commit!r}"), names)
+    assert names["rewards"].shape == (2,)
+    assert names["model"].spec.name == "tiny"
+
+
+def test_a_card_that_the_hub_refuses_stops_the_upload(hub, checkpoint, modules, tmp_path):
+    hub.fail("status", "validate-yaml", status=400)
+    arguments = [str(checkpoint), "someone/tiny", "--staging", str(tmp_path / "staging")]
+    with pytest.raises(ValueError):
+        modules["upload"].app(arguments, standalone_mode=False)
+    assert not hub.repos
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["missing", ID], ["missing", "checkpoint directory"]),
+        (["embedded", "fuscore"], ["owner/name", "'fuscore'"]),
+        (["embedded", ID, "--space", "a/b/c"], ["owner/name", "'a/b/c'"]),
+        (["embedded", ID, "--evaluation", "none.json"], ["none.json"]),
+        (["embedded", ID, "--staging", str(EMBEDDED.parent)], ["--staging"]),
+    ],
+)
+def test_bad_arguments_are_one_line_and_status_2(arguments, words, tmp_path):
+    staging = [] if "--staging" in arguments else ["--staging", tmp_path / "staging"]
+    if "--staging" in arguments:  # whose `model` would be a folder that is not ours to empty
+        (tmp_path / "model" / "precious").mkdir(parents=True)
+        arguments = [*arguments[:-1], tmp_path]
+    done = upload(*arguments, *staging, "--dry-run")
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+    for word in words:
+        assert word in done.stderr
