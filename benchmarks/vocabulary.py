@@ -22,22 +22,12 @@ from fuscore_training.losses import tripartite_loss
 from fuscore_training.trainer import LevelReader
 from fuscore_training.tuning import TuneOptions, tune
 
+from benchmarks.resident import peak, reset_peak
 from tests.tiny_qwen import tiny_backbone
 
 SIZES = (1_000, 151_936)
 WAYS = ("five rows", "whole vocabulary")
-MIB = 1024
-
-
-def peak_kib() -> int:
-    """Highest resident memory since the last reset, in KiB."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-
-
-def reset_peak() -> None:
-    """Start the peak anew from what is resident now (Linux)."""
-    Path("/proc/self/clear_refs").write_text("5")
+MIB = 2**20
 
 
 def step(reader: LevelReader, way: str) -> None:
@@ -75,9 +65,9 @@ def measure(vocabulary: int, way: str) -> float:
     tune(backbone, TuneOptions(dropout=0.0))
     reader = LevelReader(backbone.train())
     reset_peak()
-    before = peak_kib()
+    before = peak()
     step(reader, way)
-    return (peak_kib() - before) / MIB
+    return (peak() - before) / MIB
 
 
 def main() -> None:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
-from fuscore_metric.backbones.base import Backbone
+from fuscore_metric.backbones.base import Backbone, no_autocast
 from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec
 from fuscore_metric.images import check_batches
 from fuscore_metric.levels import (
@@ -250,7 +250,7 @@ class FuScore(nn.Module):
         """
         check_batches(ir=ir, vis=vis, fused=fused)
         # The weights' dtype decides what is computed in which; a caller's autocast would override.
-        with torch.autocast(fused.device.type, enabled=False):
+        with no_autocast(fused.device):
             encoded = self.backbone.encode(ir, vis, fused)
             if aspect == ALL_ASPECTS:
                 logits = self.backbone.aspect_logits(encoded, ASPECTS)

@@ -1,23 +1,10 @@
 """Scores in half precision against float32, on real triples."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
+from benchmarks.precision import real_triples
 from fuscore_metric import FuScore, predict
-
-
-def real_triples(folder: Path) -> list[list[str]]:
-    """Two methods each of every fourth scene with fusions: all six sets but FMB, which has none."""
-    triples = []
-    scenes = sorted(path for path in folder.glob("*/ir/*") if path.is_file())
-    fused_of = {ir: sorted(ir.parents[1].glob(f"fused/*/{ir.stem}.*")) for ir in scenes}
-    for ir in [ir for ir, fused in fused_of.items() if fused][::4]:
-        (vis,) = ir.parents[1].glob(f"vis/{ir.stem}.*")
-        fused = fused_of[ir]
-        triples += [(str(ir), str(vis), str(x)) for x in fused[:: max(1, len(fused) // 2)][:2]]
-    return [list(column) for column in zip(*triples, strict=True)]
 
 
 @pytest.mark.real_data
@@ -29,7 +16,6 @@ def test_half_precision_stays_near_float32(real_data, dtype, most):
     half = predict(*triples, model=FuScore.from_pretrained(dtype=dtype), aspect="all").score
     assert half.dtype == torch.float32
     deviation = (half - full).abs()
-    print(f"{dtype}, {len(full)} triples: max {deviation.max():.4f}, mean {deviation.mean():.4f}")
     assert deviation.max() <= most
     assert deviation.max() > 0
 

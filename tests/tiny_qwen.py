@@ -89,7 +89,7 @@ def tiny_backbone(
     return made
 
 
-def _special_ids() -> dict[str, int]:
+def special_ids() -> dict[str, int]:
     names = {
         "image_token_id": "<|image_pad|>",
         "video_token_id": "<|video_pad|>",
@@ -140,7 +140,7 @@ def _qwen2_5(width: int, vocabulary: int) -> Qwen2_5_VLForConditionalGeneration:
         text_config={**_text(width, vocabulary), "rope_parameters": _rope(width), **ends},
         vision_config={**_vision(width), **windows},
         tie_word_embeddings=False,
-        **_special_ids(),
+        **special_ids(),
     )
     return Qwen2_5_VLForConditionalGeneration(config)
 
@@ -152,6 +152,6 @@ def _qwen3(width: int, vocabulary: int) -> Qwen3VLForConditionalGeneration:
         text_config={**_text(width, vocabulary), "rope_parameters": rope, "head_dim": 8 * width},
         vision_config={**_vision(width), **deepstack},
         tie_word_embeddings=True,
-        **_special_ids(),
+        **special_ids(),
     )
     return Qwen3VLForConditionalGeneration(config)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,6 +17,14 @@ QUANTIZE = ("4bit", "8bit")
 
 Encoded = dict[str, Tensor]
 """What a backbone makes of a batch of triples before the question; its contents are its own."""
+
+
+def no_autocast(device: torch.device) -> AbstractContextManager[None]:
+    """Let dtypes decide what is computed in which, whatever the caller's autocast says."""
+    if not torch.amp.is_autocast_available(device.type):
+        return nullcontext()
+    off: AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
+    return off
 
 
 class Backbone(nn.Module, ABC):

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuscore_metric.backbones.base import Backbone, Encoded
+from fuscore_metric.backbones.base import Backbone, Encoded, no_autocast
 from fuscore_metric.backbones.patches import patchify
 from fuscore_metric.backbones.pretrained import (
     load_adapter,
@@ -181,7 +181,7 @@ class QwenVL(Backbone):
         wide = torch.promote_types(last.dtype, torch.float32)
         head, rows = self.model.lm_head, list(level_ids)
         # Training may run under autocast, which would narrow the product again.
-        with present(head), torch.autocast(last.device.type, enabled=False):
+        with present(head), no_autocast(last.device):
             weight = head.weight[rows].to(last.device, wide)
             bias = None if head.bias is None else head.bias[rows].to(last.device, wide)
             return F.linear(last.to(wide), weight, bias)

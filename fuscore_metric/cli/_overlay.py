@@ -17,7 +17,7 @@ _ANCHORS = ((255, 245, 150), (254, 178, 76), (240, 80, 40), (180, 0, 50), (90, 0
 """From none to most: lightness falls steadily, so that the order survives print and colour
 blindness; hues that grey pictures do not have."""
 _OPACITY = 0.8
-_LEAST_FULL_SCALE = 0.01
+LEAST_FULL_SCALE = 0.01
 """Points lost per 1 % of the area that get the last colour at least: one point over the whole
 picture. A good fusion must not look burnt only because its faint map was stretched."""
 
@@ -52,7 +52,7 @@ def draw(fused: Pixels, attribution: NDArray[np.float32], caption: Caption) -> P
     """
     height, width = fused.shape[:2]
     per_percent = attribution * (height * width / 100)
-    full = max(float(per_percent.max()), _LEAST_FULL_SCALE)
+    full = max(float(per_percent.max()), LEAST_FULL_SCALE)
     font = ImageFont.load_default(_FONT_SIZE)
     page = max(2 * width + _GAP, _LEAST_WIDTH)
     lines = [

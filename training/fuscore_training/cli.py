@@ -98,13 +98,15 @@ def evaluate(
 ) -> None:
     """Compare scores with ratings: SRCC, PLCC, KRCC, within scenes, by method, pairwise."""
     from fuscore_training.evaluate_model import evaluate_model
+    from fuscore_training.ratings import read_ratings
 
     found = evaluate_model(
         ratings, weights, held_out=held_out, aspect=aspect, batch_size=batch_size
     )
     typer.echo(found.to_table())
     if out is not None:
-        out.write_text(found.to_json() + "\n")
+        kind = {"label_kind": read_ratings(ratings, check_files=False).label_kind}
+        out.write_text(json.dumps(kind | json.loads(found.to_json()), indent=2) + "\n")
 
 
 cli_import.add_to(app)

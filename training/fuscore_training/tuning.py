@@ -75,8 +75,8 @@ def _checkpoint_activations(model: Any) -> None:
     # transformers is renaming it.
     enable = getattr(model, "activation_checkpointing_enable", model.gradient_checkpointing_enable)
     enable({"use_reentrant": False})
-    # Only reentrant checkpointing needs inputs with gradients, which transformers now asks for; they
-    # would have a graph kept of the whole frozen vision tower.
+    # Only reentrant checkpointing needs inputs with gradients, which transformers now asks for:
+    # a graph of the whole frozen vision tower would be kept for them.
     model.disable_input_require_grads()
 
 
