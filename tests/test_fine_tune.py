@@ -2,7 +2,7 @@
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
@@ -15,7 +15,8 @@ from fuscore_training.image_batches import read_images
 from fuscore_training.ratings import RatingsTable, read_ratings
 from fuscore_training.recipe import BaseOptions, FineTuneRecipe, RecipeError, read_recipe
 from fuscore_training.trainer import FuScoreTrainer, LevelReader
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
+from transformers import TrainingArguments
 
 from fuscore_metric import FuScore, score
 from fuscore_metric.checkpoint import ADAPTER_WEIGHTS
@@ -230,6 +231,28 @@ def test_ratings_without_sub_scores_train_the_overall_quality(
     assert list(metrics["held_out_human"]["aspect_srcc"]) == ["overall"]
 
 
+@pytest.mark.parametrize(
+    ("dtype", "mixed", "tune"),
+    [
+        ("bfloat16", False, {"rank": 4}),
+        ("float32", True, {"language": "full", "projector": "full", "vision": "full"}),
+    ],
+)
+def test_half_precision_trains_float32_weights(qwen3, ratings, tmp_path, dtype, mixed, tune):
+    content = recipe_content(qwen3, ratings, steps=2)
+    content["base"] |= {"dtype": dtype, "mixed": mixed}
+    content["tune"] = tune
+    recipe = recipe_of(tmp_path, content)
+    backbone = new_backbone(recipe, Base(recipe.base))
+    assert {p.dtype for p in backbone.parameters() if p.requires_grad} == {torch.float32}
+    assert backbone.dtype == getattr(torch, dtype)
+    fine_tune(recipe, work=tmp_path / "work", out=tmp_path / "out")
+    assert all(math.isfinite(entry["loss"]) for entry in losses(tmp_path / "work", 2)[:1])
+    loaded = FuScore.from_pretrained(tmp_path / "out")
+    assert loaded.dtype == torch.float32
+    assert score(*triples(ratings, 2), model=loaded).isfinite().all()
+
+
 def test_by_the_command_line(qwen3, ratings, tmp_path, monkeypatch, capsys):
     path = tmp_path / "recipe.yaml"
     path.write_text(yaml.safe_dump(recipe_content(qwen3, ratings, steps=2)))
@@ -262,8 +285,36 @@ def test_a_bad_recipe_is_refused_in_one_line(tmp_path, change, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["qwen2.5-vl-7b", "qwen3-vl-8b"])
+def test_a_shipped_recipe_names_every_option(name):
+    path = RECIPES / f"{name}.yaml"
+    recipe, content = read_recipe(path), yaml.safe_load(path.read_text())
+    assert isinstance(recipe, FineTuneRecipe)
+    assert content.keys() == {f.name for f in fields(FineTuneRecipe)}
+    for part in ("base", "tune", "labels", "batches", "fit"):
+        assert content[part].keys() == {f.name for f in fields(getattr(recipe, part))}, part
+
+
+@pytest.mark.parametrize("name", ["ddp", "fsdp", "deepspeed"])
+def test_accelerate_reads_the_shipped_configurations(name):
+    from accelerate.commands.config.config_args import load_config_from_file
+
+    path = RECIPES.parent / "accelerate" / f"{name}.yaml"
+    assert load_config_from_file(str(path)).num_processes == 8
+
+
+def test_several_gpus_need_a_launcher(qwen3, ratings, tmp_path, monkeypatch):
+    monkeypatch.setattr(TrainingArguments, "n_gpu", property(lambda self: 2))
+    with pytest.raises(RecipeError, match="start with `accelerate launch`"):
+        fine_tune(
+            recipe_of(tmp_path, recipe_content(qwen3, ratings)),
+            work=tmp_path / "work",
+            out=tmp_path / "out",
+        )
+
+
 def test_a_base_of_no_known_family_is_refused(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"")
+    save_file({"a": torch.ones(1)}, tmp_path / "model.safetensors")
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     with pytest.raises(RecipeError, match="Expected a Qwen-VL model"):
         Base(BaseOptions(str(tmp_path))).family()
