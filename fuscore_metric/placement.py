@@ -7,7 +7,7 @@ import torch
 from fuscore_metric.backbones.base import Backbone
 from fuscore_metric.checkpoint import CheckpointError
 
-_DTYPES = {
+DTYPES = {
     "float32": torch.float32,
     "bfloat16": torch.bfloat16,
     "float16": torch.float16,
@@ -46,9 +46,9 @@ def choose_dtype(
     """
     if dtype is None:
         return torch.bfloat16 if family.large and not on_cpu else torch.float32
-    wanted = _DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if wanted is None or wanted not in _DTYPES.values():
-        raise ValueError(f"Expected `dtype` to be one of {', '.join(_DTYPES)}, got {dtype!r}")
+    wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted is None or wanted not in DTYPES.values():
+        raise ValueError(f"Expected `dtype` to be one of {', '.join(DTYPES)}, got {dtype!r}")
     if wanted == torch.float16 and not family.fp16:
         raise CheckpointError(
             f"Expected float32 or bfloat16 for family {family.family}, got float16: "

@@ -9,12 +9,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from evaluations import TASK, Results, read_evaluations, recorded, table
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from results import TASK, Results, read_evaluations, recorded, table
 
 from fuscore_metric.checkpoint import FuScoreSpec, read_spec
 from fuscore_metric.locate import FINGERPRINT
@@ -50,7 +50,7 @@ def make_card(
         weights: A checkpoint directory; or its `fuscore.json` alone, as read: then no file of
             measurements is included, since the weights cannot be recognised.
         evaluations: Files of `fuscore-train evaluate --out`, each as `KIND:PATH` if the file does
-            not say whose ratings it was compared with: see `results.read_evaluations`.
+            not say whose ratings it was compared with: see `evaluations.read_evaluations`.
         repo_id: Where the weights will be on the hub, "owner/name".
         licence: The hub's id of the licence of these weights; a base model may ask for its own.
         package: What `pip install` takes to get this package.

@@ -116,6 +116,7 @@ def test_all_aspects_as_a_table(files):
         ({"fused": "weights"}, ["`fused", "director"]),
         ({"aspect": "beauty"}, ["--aspect", "overall", "all"]),
         ({"device": "abacus"}, ["--device", "abacus"]),
+        ({"dtype": "int8"}, ["--dtype", "bfloat16"]),
         ({"weights": "nothing_here"}, ["nothing_here"]),
     ],
 )
@@ -127,7 +128,7 @@ def test_bad_input_is_one_clear_line_and_exit_status_2(files, changed, words):
     assert not done.stdout
     for word in words:
         assert word in done.stderr
-    if not changed.keys() & {"aspect", "device"}:  # typer frames its usage errors
+    if not changed.keys() & {"aspect", "device", "dtype"}:  # typer frames its usage errors
         assert len(done.stderr.strip().splitlines()) == 1
 
 

@@ -24,6 +24,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from fuscore_metric.checkpoint import ADAPTER_WEIGHTS
+from tests.processes import leave
 from tests.rated_scenes import recipe_content, write_base, write_rated_scenes
 from tests.tiny_qwen import FAMILIES, tiny_backbone
 
@@ -83,7 +84,8 @@ def test_two_processes_learn_as_one(ratings, tmp_path, monkeypatch, weights):
     command = (sys.executable, *launch, "-m", "fuscore_training", str(recipe))
     where = ("--work", str(tmp_path / "two"), "--out", str(tmp_path / "two_out"))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, *where], check=True, capture_output=True, env=environment)
+    options = {"check": True, "capture_output": True, "env": environment, "timeout": 300}
+    subprocess.run([*command, *where], **options)
 
     first, second = own_batches(ratings)
     assert not set(first) & set(second)
@@ -138,7 +140,7 @@ def _shard(rank: int, folder: str, family: str, batch: dict) -> None:
     }
     if rank == 0:
         torch.save((len(layers), loss.detach(), gradients), f"{folder}/sharded.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 @pytest.mark.slow

@@ -197,7 +197,8 @@ def test_import_is_resumed_until_source_or_options_change(doors, tmp_path, monke
     monkeypatch.setattr(
         eva_fusion, "open_source", lambda *a, **k: opened.append(a) or real(*a, **k)
     )
-    work = tmp_path / "work"
+    monkeypatch.chdir(tmp_path)
+    work = "work"  # as a user would say it
     first = load_ratings(source, work=work)
     pd.testing.assert_frame_equal(load_ratings(source, work=work).frame, first.frame)
     assert len(opened) == 1

@@ -31,7 +31,9 @@ def ratings(tmp_path_factory) -> Path:
     return write_rated_scenes(tmp_path_factory.mktemp("scenes"))
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+@pytest.fixture(
+    scope="module", params=[pytest.param(FAMILIES[0], marks=pytest.mark.slow), FAMILIES[1]]
+)
 def base(request, tmp_path_factory) -> Path:
     return write_base(tmp_path_factory.mktemp("base") / request.param, request.param)
 

@@ -1,7 +1,5 @@
 """The dry run at full size: shapes as published, and a count of bytes that counts right."""
 
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -9,11 +7,9 @@ from fuscore_training.tuning import TuneOptions
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks" / "full_size"))
-
-from counting import LiveBytes, fused_attention
-from memory import parameters, scoring, training, without_weights
-from shapes import SHAPES, Shape
+from benchmarks.full_size.counting import LiveBytes, fused_attention
+from benchmarks.full_size.memory import parameters, scoring, training, without_weights
+from benchmarks.full_size.shapes import SHAPES, Shape
 
 WIDE, ROWS = 128, 64
 MATRIX = 4 * WIDE * ROWS

@@ -33,7 +33,7 @@ def modules():
     """`card` and `upload` as `python hub_card/upload.py` finds them."""
     with pytest.MonkeyPatch.context() as patch:
         patch.syspath_prepend(str(HUB_CARD))
-        yield {name: importlib.import_module(name) for name in ("card", "results", "upload")}
+        yield {name: importlib.import_module(name) for name in ("card", "evaluations", "upload")}
 
 
 @pytest.fixture(scope="module")

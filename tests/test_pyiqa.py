@@ -16,6 +16,7 @@ from torch import nn
 
 from fuscore_metric import FuScore, InputError, score
 from fuscore_metric.cli.pyiqa import HOOK_FILE, hook_path
+from tests.processes import leave
 from tests.tiny_model import tiny_backbone, tiny_fuscore
 
 pyiqa = pytest.importorskip("pyiqa", reason="pyiqa is not installed (extra [pyiqa])")
@@ -422,7 +423,7 @@ def _worker(rank: int, folder: str) -> None:
         net(images(10 * step + rank, 1), images(10 * step + rank + 5, 1)).backward()
         optimizer.step()
     torch.save(net.module.state_dict(), f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def test_two_processes_train_as_one_on_both_batches(model, tmp_path):

@@ -14,6 +14,7 @@ from fuscore_metric.colour import recolour
 from fuscore_metric.images import load_triples, to_batch
 from fuscore_metric.judge import Judge
 from fuscore_metric.prompts import ASPECTS
+from tests.processes import leave
 from tests.tiny_model import tiny_fuscore
 
 EXAMPLE = Path(__file__).parents[1] / "fuscore_metric" / "assets" / "example"
@@ -285,7 +286,7 @@ def _worker(rank: int, folder: str, reward: FuScoreReward) -> None:
     ir, vis = images(1, seed=rank), images(seed=10 + rank)
     (-net.module.reward(ir, vis, net(ir, vis))).mean().backward()
     torch.save(net.module.layer.weight.grad, f"{folder}/{rank}.pt")
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def test_as_a_member_under_data_parallelism_gradients_are_those_of_one_process(model, tmp_path):

@@ -12,6 +12,7 @@ from torchmetrics.utilities.exceptions import TorchMetricsUserError
 
 from fuscore_metric import FuScore, InputError, score
 from fuscore_metric.integrations.torchmetrics import FuScoreMetric
+from tests.processes import leave
 from tests.tiny_model import tiny_fuscore
 
 
@@ -210,7 +211,7 @@ def _worker(rank: int, folder: str, metric: FuScoreMetric, every: FuScoreMetric)
     torch.save((metric.compute(), every.compute()), f"{folder}/{rank}.pt")
     with pytest.raises(TorchMetricsUserError):
         metric.unsync()  # compute already did
-    torch.distributed.destroy_process_group()
+    leave()
 
 
 def test_two_processes_give_what_one_gives(model, tmp_path):

@@ -15,11 +15,9 @@ from pathlib import Path
 import torch
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
-sys.path.insert(0, str(Path(__file__).parent))
 
-from memory import GIB, scoring, without_weights
-from shapes import SHAPES
-
+from benchmarks.full_size.memory import GIB, scoring, without_weights
+from benchmarks.full_size.shapes import SHAPES
 from benchmarks.resident import peak, reset_peak
 from fuscore_metric import FuScore, FuScoreSpec
 from fuscore_metric.backbones import backbone_class

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fuscore_metric.cli._options import Device, Ir, Revision, Vis, Weights, check_options
+from fuscore_metric.cli._options import (
+    Device,
+    Dtype,
+    Ir,
+    Revision,
+    Vis,
+    Weights,
+    check_options,
+)
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 if TYPE_CHECKING:
@@ -28,12 +36,13 @@ def explain(
         DEFAULT_ASPECT
     ),
     device: Device = "cpu",
+    dtype: Dtype = None,
 ) -> None:
     """Draw where a fusion lost its score, against a plain average of the same sources.
 
     Example: fuscore explain --ir ir.png --vis vis.png --fused fused.png --out map.png
     """
-    check_options(aspect, device, aspects=ASPECTS)
+    check_options(aspect, device, dtype, aspects=ASPECTS)
     from fuscore_metric.images import as_images, check_triples
     from fuscore_metric.model import FuScore
 
@@ -41,7 +50,7 @@ def explain(
     _check_out(out, (ir, vis, fused))
     triple = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
     check_triples(*triple)
-    model = FuScore.from_pretrained(weights, revision=revision, device=device)
+    model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
     _explain(model, *(images[0] for images in triple), aspect=aspect, out=out)
 
 

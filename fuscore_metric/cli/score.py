@@ -10,7 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from fuscore_metric.cli._options import Device, Ir, Revision, Vis, Weights, check_options
+from fuscore_metric.cli._options import (
+    Device,
+    Dtype,
+    Ir,
+    Revision,
+    Vis,
+    Weights,
+    check_options,
+)
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, LEVEL_WORDS
 
 if TYPE_CHECKING:
@@ -33,13 +41,14 @@ def score(
         DEFAULT_ASPECT
     ),
     device: Device = "cpu",
+    dtype: Dtype = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Score fusions of one source pair.
 
     Example: fuscore score --ir ir.png --vis vis.png --fused fused.png
     """
-    check_options(aspect, device, aspects=CHOICES)
+    check_options(aspect, device, dtype, aspects=CHOICES)
     from fuscore_metric.images import as_images, check_triples
     from fuscore_metric.model import FuScore
     from fuscore_metric.scoring import predict
@@ -48,7 +57,7 @@ def score(
     images = as_images(fused if len(fused) > 1 else fused[0], "fused")
     triples = as_images(ir, "ir") * len(images), as_images(vis, "vis") * len(images), images
     check_triples(*triples)
-    model = FuScore.from_pretrained(weights, revision=revision, device=device)
+    model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
     output = predict(*triples, model=model, aspect=aspect)
     if as_json:
         typer.echo(json.dumps(_report(fused, output, model, aspect), indent=2))

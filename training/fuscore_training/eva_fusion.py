@@ -77,7 +77,7 @@ def load_ratings(
         RatingsError: No such source, no such columns, no good row, or too few scenes to split.
         ImportError: `datasets` or `imagehash` is not installed.
     """
-    path, work = Path(source), Path(work)
+    path, work = Path(source), Path(work).absolute()  # paths in a table are relative to it
     if path.suffix.lower() == ".csv" or _sidecar_of(path).is_file():
         return read_ratings(path)
     options = {"version": VERSION, "revision": revision, "seed": seed, "near_bits": NEAR_BITS,

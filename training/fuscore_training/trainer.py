@@ -179,7 +179,7 @@ class FuScoreTrainer(Trainer):
             logs = logs | dict(zip(names, values, strict=True))
             self.terms.clear()
         if self.is_world_process_zero():
-            shown = {name: round(value, 4) for name, value in logs.items()}
+            shown = {name: float(f"{value:.4g}") for name, value in logs.items()}
             log.info("step %d of %d: %s", self.state.global_step, self.state.max_steps, shown)
         super().log(logs, *args, **kwargs)
 
