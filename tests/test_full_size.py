@@ -1,6 +1,5 @@
 """The dry run at full size: shapes as published, and a count of bytes that counts right."""
 
-
 import pytest
 import torch
 from fuscore_training.tuning import TuneOptions
