@@ -202,6 +202,12 @@ def test_import_is_resumed_until_source_or_options_change(doors, tmp_path, monke
     first = load_ratings(source, work=work)
     pd.testing.assert_frame_equal(load_ratings(source, work=work).frame, first.frame)
     assert len(opened) == 1
+    human = load_ratings(source, work=work, label_kind="human")
+    assert (human.label_kind, first.label_kind) == ("human", "model")
+    assert "given by people" in human.description
+    opened.pop()
+    with pytest.raises(RatingsError, match="Expected label_kind in"):
+        load_ratings(source, work=work, label_kind="people")
     other = load_ratings(source, work=work, seed=5)
     assert len(opened) == 2
     assert list(other.frame["split"]) != list(first.frame["split"])

@@ -12,7 +12,7 @@ from fuscore_training import cli
 from fuscore_training import fine_tune as module
 from fuscore_training.fine_tune import Base, fine_tune, new_backbone
 from fuscore_training.image_batches import read_images
-from fuscore_training.ratings import RatingsTable, read_ratings
+from fuscore_training.ratings import RatingsError, RatingsTable, read_ratings
 from fuscore_training.recipe import BaseOptions, FineTuneRecipe, RecipeError, read_recipe
 from fuscore_training.trainer import FuScoreTrainer, LevelReader
 from safetensors.torch import load_file, save_file
@@ -253,6 +253,26 @@ def test_half_precision_trains_float32_weights(qwen3, ratings, tmp_path, dtype, 
     loaded = FuScore.from_pretrained(tmp_path / "out")
     assert loaded.dtype == torch.float32
     assert score(*triples(ratings, 2), model=loaded).isfinite().all()
+
+
+def test_scenes_of_one_row_are_left_out_and_empty_splits_refused(
+    qwen3, ratings, tmp_path, monkeypatch, caplog
+):
+    table = read_ratings(ratings)
+    lonely = table.frame[(table.frame["scene"] != "00") | (table.frame["method"] == "noisy")]
+    recipe = recipe_of(tmp_path, recipe_content(qwen3, ratings))
+
+    def parts_of(frame):
+        made = RatingsTable(frame, "proxy", "made up")
+        monkeypatch.setattr(module, "load_ratings", lambda *args, **kwargs: made)
+        return module.read_parts(recipe, tmp_path / "ratings")
+
+    parts = parts_of(lonely)
+    assert "00" not in set(parts["train"].frame["scene"])
+    assert len(parts["train"]) == 28
+    assert "left out 1 training scenes" in caplog.text
+    with pytest.raises(RatingsError, match=r"none in \['test'\]"):
+        parts_of(table.frame[table.frame["split"] != "test"])
 
 
 def test_by_the_command_line(qwen3, ratings, tmp_path, monkeypatch, capsys):

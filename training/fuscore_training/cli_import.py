@@ -37,6 +37,9 @@ def import_dataset(
         typer.Option(help="Shares of train, val and test; its own proportions by default."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of our split.")] = 0,
+    label_kind: Annotated[
+        str, typer.Option(help='Who rated: "model" for EVAFusion; "human" only if all were people.')
+    ] = "model",
     local_files_only: Annotated[
         bool, typer.Option("--local-files-only", help="Ask no hub, take what is in the cache.")
     ] = False,
@@ -53,6 +56,7 @@ def import_dataset(
         revision=revision,
         fractions=dict(zip(SPLITS, fractions, strict=True)) if fractions else None,
         seed=seed,
+        label_kind=label_kind,
         local_files_only=local_files_only,
     )
     if (work / REPORT).is_file():

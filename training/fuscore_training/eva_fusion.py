@@ -26,6 +26,7 @@ from fuscore_training.ratings import (
     SPLITS,
     RatingsError,
     RatingsTable,
+    checked_label_kind,
     read_ratings,
     split_by_scene,
     write_ratings,
@@ -36,6 +37,7 @@ log = logging.getLogger(__name__)
 
 TABLE, REPORT, KEY, IMAGES = "ratings.parquet", "import_report.json", "import_key.json", "images"
 """What an import leaves in its work folder."""
+RATERS = {"model": "a model", "human": "people", "proxy": "a formula"}
 VERSION = 1
 """Part of the key of a work folder: raised when an import would come out differently."""
 
@@ -47,6 +49,7 @@ def load_ratings(
     revision: str | None = None,
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
+    label_kind: str = "model",
     local_files_only: bool = False,
 ) -> RatingsTable:
     """Import a data set of EVAFusion's schema, or read a ratings table.
@@ -66,22 +69,31 @@ def load_ratings(
         fractions: Share of rows of our "train", "val" and "test"; by default the data set's own
             proportions, or `DEFAULT_FRACTIONS` if it has no such splits.
         seed: Seed of our split.
+        label_kind: Who rated: "model" for EVAFusion; "human" only if everybody was a person.
         local_files_only: Take a hub data set from the cache, without asking the hub.
 
     Returns:
-        Ratings of kind "model" with `scene` (source pairs and their near-duplicates),
+        Ratings with `scene` (source pairs and their near-duplicates),
         `source_pair`, `method`, `split` (ours), `original_split`, and `original_scene` and
         `original_id` if the data set has them.
 
     Raises:
-        RatingsError: No such source, no such columns, no good row, or too few scenes to split.
+        RatingsError: No such source, no such columns, no good row, too few scenes to split, or an
+            unknown label kind.
         ImportError: `datasets` or `imagehash` is not installed.
     """
     path, work = Path(source), Path(work).absolute()  # paths in a table are relative to it
     if path.suffix.lower() == ".csv" or _sidecar_of(path).is_file():
         return read_ratings(path)
-    options = {"version": VERSION, "revision": revision, "seed": seed, "near_bits": NEAR_BITS,
-               "fractions": fractions and dict(fractions)}  # fmt: skip
+    kind = checked_label_kind(label_kind)
+    options = {
+        "version": VERSION,
+        "label_kind": kind,
+        "revision": revision,
+        "seed": seed,
+        "near_bits": NEAR_BITS,
+        "fractions": fractions and dict(fractions),
+    }
     key = json.dumps({"source": fingerprint(str(source), revision), **options})
     if (work / KEY).is_file() and (work / KEY).read_text(encoding="utf-8") == key:
         return read_ratings(work / TABLE)
@@ -94,8 +106,9 @@ def load_ratings(
         frame["split"] = _split(frame, fractions, seed)
     finally:
         report.write(work / REPORT)
-    description = f"{source} {revision or ''}".strip() + ": scores of a model, scenes grouped by us"
-    write_ratings(RatingsTable(frame, "model", description), work / TABLE)
+    name = f"{source} {revision or ''}".strip()
+    description = f"{name}: scores given by {RATERS[kind]}, scenes grouped by us"
+    write_ratings(RatingsTable(frame, kind, description), work / TABLE)
     (work / KEY).write_text(key, encoding="utf-8")
     return read_ratings(work / TABLE)
 

@@ -31,7 +31,7 @@ from fuscore_training.evaluate import Evaluation, evaluate
 from fuscore_training.export import make_fuscore
 from fuscore_training.image_batches import make_image_loader
 from fuscore_training.predict_images import predict_images
-from fuscore_training.ratings import RatingsTable, split_by_scene
+from fuscore_training.ratings import RatingsError, RatingsTable, split_by_scene
 from fuscore_training.recipe import BaseOptions, FineTuneRecipe, RecipeError
 from fuscore_training.split import read_split
 from fuscore_training.trainer import FuScoreTrainer, LevelReader, training_arguments
@@ -118,7 +118,11 @@ class Base:
 
 
 def read_parts(recipe: FineTuneRecipe, work: Path) -> dict[str, RatingsTable]:
-    """Import the ratings and split them: by the recipe's file, their own column, or a draw."""
+    """Import the ratings and split them: by the recipe's file, their own column, or a draw.
+
+    Raises:
+        RatingsError: The ratings break a rule, or a split is empty: found now, not after training.
+    """
     table = load_ratings(
         recipe.ratings, work=work, revision=recipe.ratings_revision or None, seed=recipe.seed
     )
@@ -127,8 +131,19 @@ def read_parts(recipe: FineTuneRecipe, work: Path) -> dict[str, RatingsTable]:
         if recipe.split
         else split_by_scene(table, seed=recipe.seed)
     )
+    parts["train"] = _with_pairs(parts["train"])
     log.info("rows: %s", {name: len(part) for name, part in parts.items()})
+    if empty := [name for name, part in parts.items() if not len(part)]:
+        raise RatingsError(f"Expected rows in every split of {recipe.ratings}, none in {empty}")
     return parts
+
+
+def _with_pairs(table: RatingsTable) -> RatingsTable:
+    """Leave out scenes of a single row: nothing of theirs could be compared within a scene."""
+    rows = table.frame.groupby("scene")["scene"].transform("size")
+    if single := int((rows < 2).sum()):
+        log.warning("left out %d training scenes with a single rating", single)
+    return replace(table, frame=table.frame[rows >= 2].reset_index(drop=True))
 
 
 def new_backbone(recipe: FineTuneRecipe, base: Base) -> QwenVL:
