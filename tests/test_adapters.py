@@ -102,6 +102,24 @@ def test_merged_weights_score_alike_and_need_no_adapter(adapted, saved, tmp_path
     assert torch.equal(logits(loaded), logits(merged))
 
 
+def test_one_folder_never_mixes_two_saves(adapted, saved):
+    before = logits(adapted)
+    FuScore.from_pretrained(saved).merge().save_pretrained(saved)
+    assert not list(saved.glob("adapter*"))
+    assert torch.allclose(logits(FuScore.from_pretrained(saved)), before, atol=1e-4)
+    adapted.save_pretrained(saved)
+    assert not (saved / "model.safetensors").exists()
+    assert torch.equal(logits(FuScore.from_pretrained(saved)), before)
+
+
+def test_an_adapter_beside_whole_weights_is_refused(adapted, saved, tmp_path):
+    adapted.merge().save_pretrained(tmp_path / "merged")
+    for name in (ADAPTER_CONFIG, ADAPTER_WEIGHTS):
+        shutil.copy(saved / name, tmp_path / "merged")
+    with pytest.raises(CheckpointError, match="Expected whole weights alone"):
+        FuScore.from_pretrained(tmp_path / "merged")
+
+
 def test_there_must_be_something_to_merge(base, family, tmp_path):
     backbone = backbone_class(family).from_base(base, preprocessing=SMALL)
     model = FuScore(backbone, FuScoreSpec("a", family, backbone.preprocessing, "none"))

@@ -122,6 +122,7 @@ def make_reader(family: str) -> LevelReader:
 
 
 def _shard(rank: int, folder: str, family: str, batch: dict) -> None:
+    from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import fully_shard
 
@@ -138,8 +139,10 @@ def _shard(rank: int, folder: str, family: str, batch: dict) -> None:
     gradients = {
         name: p.grad.full_tensor() for name, p in reader.named_parameters() if p.grad is not None
     }
+    whole = StateDictOptions(full_state_dict=True, cpu_offload=True)
+    state = get_model_state_dict(reader, options=whole)
     if rank == 0:
-        torch.save((len(layers), loss.detach(), gradients), f"{folder}/sharded.pt")
+        torch.save((len(layers), loss.detach(), gradients, state), f"{folder}/sharded.pt")
     leave()
 
 
@@ -154,10 +157,13 @@ def test_layers_cut_over_processes_compute_the_same(family, ratings, tmp_path):
     loss = losses_of(reader, batch)
     loss.backward()
     mp.spawn(_shard, args=(str(tmp_path), family, batch), nprocs=2)
-    layers, sharded, gradients = torch.load(tmp_path / "sharded.pt")
+    layers, sharded, gradients, state = torch.load(tmp_path / "sharded.pt")
     assert layers == 6  # three of the language model, three of the vision tower
     assert sharded.item() == pytest.approx(loss.item(), abs=1e-5)
     expected = {name: p.grad for name, p in reader.named_parameters() if p.grad is not None}
     assert gradients.keys() == expected.keys()
     for name, gradient in expected.items():
         assert torch.allclose(gradients[name], gradient, atol=1e-4), name
+    # What is gathered at the end goes by the names that a model in one piece has.
+    for name, parameter in reader.named_parameters():
+        assert torch.equal(state[name], parameter), name

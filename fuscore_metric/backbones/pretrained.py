@@ -49,6 +49,9 @@ def read_pretrained(
         CheckpointError: Weights are missing or misshapen, as when they are of another family.
         ImportError: An optional library is not there; the message names what to install.
     """
+    if (Path(directory) / ADAPTER_CONFIG).exists():
+        # transformers would put that adapter into the weights, unasked.
+        raise CheckpointError(f"Expected whole weights alone in {str(directory)!r}, got an adapter")
     tokenizer = AutoTokenizer.from_pretrained(
         str(directory), trust_remote_code=False, local_files_only=True
     )
@@ -169,6 +172,14 @@ def save_adapter(adapted: Any, directory: Path, *, state: dict[str, Tensor] | No
         config.save_pretrained(str(directory))
     finally:
         config.inference_mode = trainable
+
+
+def clear_weights(directory: Path) -> None:
+    """Make a directory ready for weights: those of an earlier save must not be mixed with them."""
+    directory.mkdir(parents=True, exist_ok=True)
+    stale = [directory / ADAPTER_CONFIG, *directory.glob("*.safetensors*")]
+    for path in stale:
+        path.unlink(missing_ok=True)
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fuscore_metric.backbones.base import Backbone, Encoded, no_autocast
 from fuscore_metric.backbones.patches import patchify
 from fuscore_metric.backbones.pretrained import (
+    clear_weights,
     load_adapter,
     present,
     read_pretrained,
@@ -272,11 +273,12 @@ class QwenVL(Backbone):
         Raises:
             ValueError: The weights are quantised: they cannot be written back as they were.
         """
-        directory.mkdir(parents=True, exist_ok=True)
+        if self.adapter is None:
+            self._check_not_quantised("save")
+        clear_weights(directory)
         if self.adapter is not None:
             save_adapter(self.adapter, directory)
             return
-        self._check_not_quantised("save")
         self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
