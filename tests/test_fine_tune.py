@@ -16,6 +16,7 @@ from fuscore_training.ratings import RatingsError, RatingsTable, read_ratings
 from fuscore_training.recipe import BaseOptions, FineTuneRecipe, RecipeError, read_recipe
 from fuscore_training.trainer import FuScoreTrainer, LevelReader
 from safetensors.torch import load_file, save_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import TrainingArguments
 
 from fuscore_metric import FuScore, score
@@ -92,6 +93,19 @@ def test_training_lowers_the_loss(qwen3, ratings, tmp_path):
     assert sum(seen[-5:]) < 0.7 * sum(seen[:5])
 
 
+@pytest.mark.slow
+def test_what_is_learned_carries_over_to_other_scenes(base, ratings, tmp_path):
+    """Random weights learn to order the fusions of scenes that they never saw."""
+    content = recipe_content(base, ratings, steps=100, evaluate_every=20, learning_rate=0.005)
+    content["tune"] = {"rank": 8, "vision": "lora"}
+    content["batches"] |= {"sub_scores": 0, "scenes_per_batch": 3, "methods_per_scene": 4}
+    metrics = fine_tune(recipe_of(tmp_path, content), work=tmp_path / "work", out=tmp_path / "out")[
+        "held_out_proxy"
+    ]
+    assert metrics["pairwise_accuracy"]["value"] > 0.7
+    assert metrics["srcc"]["value"] > 0.5
+
+
 def test_every_part_of_the_loss_is_logged_and_adds_up(qwen3, ratings, tmp_path):
     content = recipe_content(qwen3, ratings, sub_scores=0.5)
     content["fit"] |= {"weights": {"dist": 1.0, "within": 2.0, "cross": 3.0}, "twins": 0.5}
@@ -103,7 +117,12 @@ def test_every_part_of_the_loss_is_logged_and_adds_up(qwen3, ratings, tmp_path):
         parts = [entry[f"loss_{name}"] for name in ("dist", "within", "cross", "twins")]
         weighted = sum(w * part for w, part in zip((1, 2, 3, 0.5), parts, strict=True))
         assert entry["loss"] == pytest.approx(weighted, abs=1e-4)
-    assert list((tmp_path / "work" / "fit" / "tensorboard").glob("events*"))
+    events = EventAccumulator(str(tmp_path / "work" / "fit" / "tensorboard")).Reload()
+    shown = events.Tags()["scalars"]
+    assert {f"train/loss_{name}" for name in ("dist", "within", "cross", "twins")} <= set(shown)
+    assert {"eval/srcc", "eval/krcc", "train/learning_rate"} <= set(shown)
+    steps = [event.step for event in events.Scalars("train/loss_dist")]
+    assert steps == [1, 2, 3, 4, 5, 6]
 
 
 class InterruptedRunError(Exception):
