@@ -562,3 +562,14 @@ def test_threshold_on_all_real_scenes(real_data):
     # The margin: the next is a neighbour too, at 100; the first unrelated pair is at 102.
     assert len(near_pairs(ir, vis, bits=100)) == 5
     assert len(near_pairs(ir, vis, bits=101)) == 5
+
+
+@pytest.mark.network
+def test_the_original(tmp_path):
+    """Never run on the build machines; the numbers are those that its authors state."""
+    table = load_ratings("HHOODD/EVAFusion_dataset", work=tmp_path)
+    report = report_of(tmp_path)
+    assert report.rows == 9350
+    assert report.kept + sum(report.skipped.values()) == report.rows
+    assert table.frame["source_pair"].nunique() <= 850
+    assert_no_leak(table.frame)
