@@ -23,7 +23,9 @@ def adapter(tmp_path_factory):
 def test_an_adapter_and_its_base_become_one_checkpoint(adapter, tmp_path):
     folder, before = adapter
     done = fuscore("merge", "--weights", folder, "--out", tmp_path / "m", "--dtype", "float32")
-    assert (done.returncode, done.stderr) == (0, "") or "Loading weights" in done.stderr
+    assert done.returncode == 0
+    for noise in ("Loading weights", "Writing", "Warning"):  # no bars where nobody looks
+        assert noise not in done.stderr
     assert "adapted, merged" in done.stdout
     merged = FuScore.from_pretrained(tmp_path / "m")
     assert merged.spec.weights == "merged"

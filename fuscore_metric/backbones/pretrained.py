@@ -7,6 +7,8 @@ accelerate and bitsandbytes are imported only where they are needed (extra `larg
 from __future__ import annotations
 
 import json
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -17,6 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from transformers import AutoTokenizer
+from transformers.utils import logging
 
 from fuscore_metric.checkpoint import (
     ADAPTER_CONFIG,
@@ -61,9 +64,10 @@ def read_pretrained(
         options["device_map"] = device_map
     if quantize is not None:
         options["quantization_config"] = _quantization(quantize, dtype)
-    model, info = architecture.from_pretrained(
-        str(directory), output_loading_info=True, attn_implementation="sdpa", **options
-    )
+    with bars_on_terminals():
+        model, info = architecture.from_pretrained(
+            str(directory), output_loading_info=True, attn_implementation="sdpa", **options
+        )
     # transformers fills what it does not find with random numbers and only logs it.
     if missing := [*info["missing_keys"], *info["mismatched_keys"]]:
         raise CheckpointError(
@@ -126,7 +130,10 @@ def load_adapter(model: Any, directory: Path) -> Any:
             "Expected all weights in memory to put an adapter in, some are kept elsewhere by "
             "`device_map`: merge it first, where there is room, or quantise"
         )
-    adapted = PeftModel.from_pretrained(model, str(directory), adapter_name=ADAPTER_NAME)
+    with warnings.catch_warnings():
+        # peft asks transformers (5.24) by a name that is going out.
+        warnings.filterwarnings("ignore", ".*is_gradient_checkpointing.*", FutureWarning)
+        adapted = PeftModel.from_pretrained(model, str(directory), adapter_name=ADAPTER_NAME)
     # peft only warns of weights without a place, and of places without weights.
     expected = {name: tuple(x.shape) for name, x in get_peft_model_state_dict(adapted).items()}
     stored = {name: tuple(x.shape) for name, x in load_file(weights).items()}
@@ -180,6 +187,20 @@ def clear_weights(directory: Path) -> None:
     stale = [directory / ADAPTER_CONFIG, *directory.glob("*.safetensors*")]
     for path in stale:
         path.unlink(missing_ok=True)
+
+
+@contextmanager
+def bars_on_terminals() -> Iterator[None]:
+    """Have transformers show its progress bars only where somebody may be looking."""
+    log: Any = logging
+    hidden = log.is_progress_bar_enabled() and not sys.stderr.isatty()
+    if hidden:
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        if hidden:
+            log.enable_progress_bar()
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from fuscore_metric.backbones.base import Backbone, Encoded, no_autocast
 from fuscore_metric.backbones.patches import patchify
 from fuscore_metric.backbones.pretrained import (
+    bars_on_terminals,
     clear_weights,
     load_adapter,
     present,
@@ -279,7 +280,8 @@ class QwenVL(Backbone):
         if self.adapter is not None:
             save_adapter(self.adapter, directory)
             return
-        self.model.save_pretrained(directory)
+        with bars_on_terminals():
+            self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
 
     def _check_not_quantised(self, what: str) -> None:

@@ -119,5 +119,7 @@ def main() -> None:
     try:
         app()
     except (ValueError, FileNotFoundError, ImportError) as error:
+        if isinstance(error, ModuleNotFoundError):
+            error = ImportError(f"{error}: pip install 'fuscore-metric[train]'")
         Console(stderr=True).print(f"fuscore-train: {error}", markup=False, soft_wrap=True)
         sys.exit(2)
