@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -115,6 +116,24 @@ class FuScoreSpec:
     def save(self, directory: Path) -> None:
         """Write `fuscore.json` into a checkpoint directory."""
         (directory / SPEC_FILE).write_text(json.dumps(asdict(self), indent=2) + "\n")
+
+
+def replace_checkpoint(new: Path, target: Path) -> None:
+    """Move a finished checkpoint's files to where an earlier one may be.
+
+    Weights of the earlier one go: an adapter left beside whole weights would be added to them.
+
+    Args:
+        new: Directory that holds the checkpoint and nothing else, on the file system of `target`.
+        target: Directory; other files in it stay.
+    """
+    names = {path.name for path in new.iterdir()}
+    earlier = {path.name for path in target.glob("*.safetensors*")} | {ADAPTER_CONFIG}
+    # What describes the weights comes last: until then the old description is there.
+    for name in sorted(names, key=lambda name: name == SPEC_FILE):
+        os.replace(new / name, target / name)
+    for name in earlier - names:
+        (target / name).unlink(missing_ok=True)
 
 
 def read_spec(directory: Path) -> FuScoreSpec:

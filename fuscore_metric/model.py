@@ -14,7 +14,12 @@ from torch import Tensor, nn
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.base import Backbone, no_autocast
-from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec
+from fuscore_metric.checkpoint import (
+    EMBEDDED,
+    CheckpointError,
+    FuScoreSpec,
+    replace_checkpoint,
+)
 from fuscore_metric.images import check_batches
 from fuscore_metric.levels import (
     SCORE_RANGE,
@@ -159,15 +164,18 @@ class FuScore(nn.Module):
     def save_pretrained(self, directory: str | Path) -> None:
         """Write a checkpoint that `from_pretrained` reads: safetensors and `fuscore.json`.
 
-        Of a model with an adapter, the adapter alone; `merge` first to have all weights in one.
+        Of a model with an adapter, the adapter alone; `merge` first to have all weights in one. An
+        earlier checkpoint in the directory is replaced once all is written.
 
         Raises:
             ValueError: The weights are quantised.
         """
         directory = Path(directory)
         directory.mkdir(parents=True, exist_ok=True)
-        self.backbone.save(directory)
-        self.spec.save(directory)
+        with TemporaryDirectory(dir=directory, prefix=".saving-") as folder:
+            self.backbone.save(Path(folder))
+            self.spec.save(Path(folder))
+            replace_checkpoint(Path(folder), directory)
 
     def merge(self) -> Self:
         """Add the adapter to the weights, in place: one checkpoint, no peft needed, faster.

@@ -61,6 +61,29 @@ def test_a_folder_without_spec_is_refused(tmp_path):
         FuScore.from_pretrained(tmp_path)
 
 
+def test_a_save_that_fails_leaves_the_earlier_one(tmp_path, monkeypatch):
+    earlier, later = tiny_fuscore(tmp_path), tiny_fuscore(tmp_path, seed=1)
+    folder = tmp_path / "saved"
+    earlier.save_pretrained(folder)
+    (folder / "notes.txt").write_text("mine")
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+
+    def full_disk(directory):
+        (directory / "model.safetensors").write_bytes(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(later.backbone, "save", full_disk)
+    with pytest.raises(OSError, match="No space"):
+        later.save_pretrained(folder)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    monkeypatch.undo()
+    later.save_pretrained(folder)
+    assert (folder / "notes.txt").read_text() == "mine"
+    loaded = FuScore.from_pretrained(folder)
+    for ours, theirs in zip(later.parameters(), loaded.parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 @pytest.mark.parametrize("name", ["no_such_thing", "./a/b", "/no/such/folder", "a/b/c"])
 def test_a_name_that_is_nothing_is_refused(name):
     with pytest.raises(CheckpointError, match="hub id"):

@@ -181,14 +181,6 @@ def save_adapter(adapted: Any, directory: Path, *, state: dict[str, Tensor] | No
         config.inference_mode = trainable
 
 
-def clear_weights(directory: Path) -> None:
-    """Make a directory ready for weights: those of an earlier save must not be mixed with them."""
-    directory.mkdir(parents=True, exist_ok=True)
-    stale = [directory / ADAPTER_CONFIG, *directory.glob("*.safetensors*")]
-    for path in stale:
-        path.unlink(missing_ok=True)
-
-
 @contextmanager
 def bars_on_terminals() -> Iterator[None]:
     """Have transformers show its progress bars only where somebody may be looking."""

@@ -18,7 +18,6 @@ from fuscore_metric.backbones.base import Backbone, Encoded, no_autocast
 from fuscore_metric.backbones.patches import patchify
 from fuscore_metric.backbones.pretrained import (
     bars_on_terminals,
-    clear_weights,
     load_adapter,
     present,
     read_pretrained,
@@ -274,12 +273,11 @@ class QwenVL(Backbone):
         Raises:
             ValueError: The weights are quantised: they cannot be written back as they were.
         """
-        if self.adapter is None:
-            self._check_not_quantised("save")
-        clear_weights(directory)
         if self.adapter is not None:
             save_adapter(self.adapter, directory)
             return
+        self._check_not_quantised("save")
+        directory.mkdir(parents=True, exist_ok=True)
         with bars_on_terminals():
             self.model.save_pretrained(directory)
         self.tokenizer.save_pretrained(directory)
