@@ -21,7 +21,7 @@ _CHUNK = 1 << 22  # bytes hashed at a time
 
 
 def verify(directory: Path, *, hub_id: str | None = None, spec: bool = True) -> None:
-    """Check that no file is missing or cut, without loading a tensor: milliseconds at any size.
+    """Check that no file is missing or cut, reading no more of the weights than their headers.
 
     Looks at the directory itself, not at its subdirectories. Damage that keeps a file's size
     passes; `verify_content` finds it.

@@ -178,7 +178,7 @@ class FuScore(nn.Module):
             replace_checkpoint(Path(folder), directory)
 
     def merge(self) -> Self:
-        """Add the adapter to the weights, in place: one checkpoint, no peft needed, faster.
+        """Add the adapter to the weights, in place: one checkpoint, no peft needed.
 
         In bfloat16 the sum is rounded; load in float32 to merge exactly.
 

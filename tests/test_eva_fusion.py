@@ -206,7 +206,7 @@ def test_import_is_resumed_until_source_or_options_change(doors, tmp_path, monke
     assert (human.label_kind, first.label_kind) == ("human", "model")
     assert "given by people" in human.description
     opened.pop()
-    with pytest.raises(RatingsError, match="Expected label_kind in"):
+    with pytest.raises(RatingsError, match="Expected `label_kind` in"):
         load_ratings(source, work=work, label_kind="people")
     other = load_ratings(source, work=work, seed=5)
     assert len(opened) == 2

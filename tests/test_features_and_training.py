@@ -37,7 +37,7 @@ from fuscore_training.fit_cached import fit, predict_cached
 from fuscore_training.initialise import new_lite_llama
 from fuscore_training.losses import tripartite_loss
 from fuscore_training.proxy_ratings import SETS, ProxyConfig, find_scenes, make_proxy_ratings
-from fuscore_training.ratings import RatingsTable, read_ratings
+from fuscore_training.ratings import RatingsError, RatingsTable, read_ratings
 from fuscore_training.recipe import Recipe, read_recipe
 from fuscore_training.run import Material, aspect_table, run
 from fuscore_training.soft_labels import label_sigma, soft_label
@@ -733,6 +733,13 @@ def test_evaluate_refuses_in_one_line(arguments, words, table, folder, monkeypat
     assert (status, text) == (2, "")
     assert words in error
     assert len(error.splitlines()) == 1
+
+
+def test_evaluate_needs_ratings_of_the_aspect(table):
+    sub_scores = list(SUB_SCORES)
+    overall_only = replace(table, frame=table.frame.drop(columns=sub_scores).assign(sigma=0.4))
+    with pytest.raises(RatingsError, match="a column 'sharpness', got none"):
+        fuscore_training.evaluate_model.evaluate_model(overall_only, aspect="sharpness")
 
 
 @pytest.mark.slow

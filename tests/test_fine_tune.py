@@ -11,7 +11,7 @@ import yaml
 from fuscore_training import cli
 from fuscore_training import fine_tune as module
 from fuscore_training.fine_tune import Base, fine_tune, new_backbone
-from fuscore_training.image_batches import read_images
+from fuscore_training.pair_images import read_images
 from fuscore_training.ratings import RatingsError, RatingsTable, read_ratings
 from fuscore_training.recipe import BaseOptions, FineTuneRecipe, RecipeError, read_recipe
 from fuscore_training.trainer import FuScoreTrainer, LevelReader

@@ -10,9 +10,9 @@ from fuscore_training.datasets import LabelOptions
 from fuscore_training.image_batches import (
     ImageBatchMaker,
     ImageBatchOptions,
-    by_pair,
     make_image_loader,
 )
+from fuscore_training.pair_images import by_pair
 from fuscore_training.predict_images import predict_images
 from fuscore_training.ratings import RatingsTable, read_ratings
 from fuscore_training.trainer import LevelReader

@@ -313,7 +313,6 @@ class QwenVL(Backbone):
         *,
         preprocessing: Mapping[str, Any] | None = None,
         dtype: torch.dtype = torch.float32,
-        device_map: str | dict[str, Any] | None = None,
     ) -> Self:
         """Start from a plain model of the family: zero-shot, to be fine-tuned.
 
@@ -321,12 +320,9 @@ class QwenVL(Backbone):
             directory: Folder of the base model; `fuscore_metric.locate.locate` gets one of the hub.
             preprocessing: Over the defaults, such as another `max_pixels`.
             dtype: Floating dtype of the weights.
-            device_map: Where the parts go, as accelerate understands it.
 
         Raises:
             CheckpointError: Weights are missing, as when they are of another family.
         """
-        model, tokenizer = read_pretrained(
-            cls.architecture, directory, dtype=dtype, device_map=device_map
-        )
+        model, tokenizer = read_pretrained(cls.architecture, directory, dtype=dtype)
         return cls(model, tokenizer, preprocessing)

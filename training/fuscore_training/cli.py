@@ -97,15 +97,16 @@ def evaluate(
     batch_size: Annotated[int, typer.Option(help="Triples computed at once.")] = 8,
 ) -> None:
     """Compare scores with ratings: SRCC, PLCC, KRCC, within scenes, by method, pairwise."""
+    from fuscore_metric.prompts import build_prompt
     from fuscore_training.evaluate_model import evaluate_model
     from fuscore_training.ratings import read_ratings
 
-    found = evaluate_model(
-        ratings, weights, held_out=held_out, aspect=aspect, batch_size=batch_size
-    )
+    build_prompt(aspect)  # an unknown aspect is refused before anything is read
+    table = read_ratings(ratings)
+    found = evaluate_model(table, weights, held_out=held_out, aspect=aspect, batch_size=batch_size)
     typer.echo(found.to_table())
     if out is not None:
-        kind = {"label_kind": read_ratings(ratings, check_files=False).label_kind}
+        kind = {"label_kind": table.label_kind}
         out.write_text(json.dumps(kind | json.loads(found.to_json()), indent=2) + "\n")
 
 

@@ -56,7 +56,7 @@ def import_dataset(
         revision=revision,
         fractions=dict(zip(SPLITS, fractions, strict=True)) if fractions else None,
         seed=seed,
-        label_kind=label_kind,
+        label_kind=cast(Any, label_kind),
         local_files_only=local_files_only,
     )
     if (work / REPORT).is_file():

@@ -23,15 +23,17 @@ from fuscore_training.import_report import ImportReport
 from fuscore_training.imported_images import ImageStore
 from fuscore_training.ratings import (
     DEFAULT_FRACTIONS,
+    LABEL_KINDS,
     SPLITS,
+    LabelKind,
     RatingsError,
     RatingsTable,
-    checked_label_kind,
     read_ratings,
     split_by_scene,
     write_ratings,
 )
 from fuscore_training.scene_groups import NEAR_BITS, count_leaks, group_pairs, near_pairs
+from fuscore_training.study_tables import expect_one_of
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +51,7 @@ def load_ratings(
     revision: str | None = None,
     fractions: Mapping[str, float] | None = None,
     seed: int = 0,
-    label_kind: str = "model",
+    label_kind: LabelKind = "model",
     local_files_only: bool = False,
 ) -> RatingsTable:
     """Import a data set of EVAFusion's schema, or read a ratings table.
@@ -85,10 +87,10 @@ def load_ratings(
     path, work = Path(source), Path(work).absolute()  # paths in a table are relative to it
     if path.suffix.lower() == ".csv" or _sidecar_of(path).is_file():
         return read_ratings(path)
-    kind = checked_label_kind(label_kind)
+    expect_one_of("label_kind", label_kind, LABEL_KINDS)
     options = {
         "version": VERSION,
-        "label_kind": kind,
+        "label_kind": label_kind,
         "revision": revision,
         "seed": seed,
         "near_bits": NEAR_BITS,
@@ -107,8 +109,8 @@ def load_ratings(
     finally:
         report.write(work / REPORT)
     name = f"{source} {revision or ''}".strip()
-    description = f"{name}: scores given by {RATERS[kind]}, scenes grouped by us"
-    write_ratings(RatingsTable(frame, kind, description), work / TABLE)
+    description = f"{name}: scores given by {RATERS[label_kind]}, scenes grouped by us"
+    write_ratings(RatingsTable(frame, label_kind, description), work / TABLE)
     (work / KEY).write_text(key, encoding="utf-8")
     return read_ratings(work / TABLE)
 

@@ -21,7 +21,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from fuscore_metric.backbones.base import Encoded
 from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
-from fuscore_metric.images import as_images, check_triples, to_batch
+from fuscore_training.pair_images import read_images
 from fuscore_training.ratings import RatingsTable
 
 log = logging.getLogger(__name__)
@@ -143,10 +143,7 @@ def build_features(
 
 def _encode_pair(files: pd.DataFrame, backbone: LiteLlama, *, seed: int) -> Iterator[Encoded]:
     """Encode all fused images of one source pair, its sources once, in each view."""
-    ir, vis = as_images(files["ir"].iloc[0], "ir"), as_images(files["vis"].iloc[0], "vis")
-    fused = as_images(files["fused"].tolist(), "fused")
-    check_triples(ir * len(fused), vis * len(fused), fused)
-    images = to_batch(ir), to_batch(vis), to_batch(fused)
+    images = tuple(read_images(files[["ir", "vis", "fused"]].to_numpy()).values())
     top, left = np.random.default_rng(seed).integers(0, MOST_CUT, 2, endpoint=True).tolist()
     with torch.inference_mode():
         yield backbone.encode(*images)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fuscore_metric.levels import expected_score, level_probabilities, score_variance
-from fuscore_training.image_batches import by_pair, read_images
+from fuscore_training.pair_images import by_pair, read_images
 from fuscore_training.ratings import RatingsTable
 
 Array = NDArray[np.float64]

@@ -36,18 +36,6 @@ class RatingsFileNotFoundError(RatingsError, FileNotFoundError):
     """The table, its sidecar, or an image that it names is not there."""
 
 
-def checked_label_kind(kind: str) -> LabelKind:
-    """Return a label kind as such.
-
-    Raises:
-        RatingsError: There is no such kind.
-    """
-    for known in LABEL_KINDS:
-        if kind == known:
-            return known
-    raise RatingsError(f"Expected label_kind in {LABEL_KINDS}, got {kind!r}")
-
-
 @dataclass(frozen=True, eq=False)
 class RatingsTable:
     """Ratings of (ir, vis, fused) triples, one a row.
