@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from fuscore_metric.images import InputError
     from fuscore_metric.levels import preference
     from fuscore_metric.model import FuScore, FuScoreOutput
+    from fuscore_metric.ranking import Ranking, rank
     from fuscore_metric.reward import FuScoreLoss, FuScoreReward
     from fuscore_metric.scoring import predict, score
     from fuscore_metric.trust_region import TrustRegion
@@ -30,9 +31,11 @@ __all__ = [
     "FuScoreReward",
     "FuScoreSpec",
     "InputError",
+    "Ranking",
     "TrustRegion",
     "predict",
     "preference",
+    "rank",
     "score",
 ]
 
@@ -44,9 +47,11 @@ _HOMES = {
     "FuScoreReward": "reward",
     "FuScoreSpec": "checkpoint",
     "InputError": "images",
+    "Ranking": "ranking",
     "TrustRegion": "trust_region",
     "preference": "levels",
     "predict": "scoring",
+    "rank": "ranking",
     "score": "scoring",
 }
 

@@ -5,6 +5,7 @@ about a file or a shape ends here, in one error, `InputError`.
 """
 
 import os
+import struct
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 MIN_SIDE = 32
@@ -82,6 +83,58 @@ def raw_pixels(images: ImageLike, name: str, argument: str) -> Tensor:
         f"Expected `{name}` as a path, PIL image, numpy array, torch tensor or list of these, "
         f"got {type(images).__name__}"
     )
+
+
+def file_size(path: str | os.PathLike[str], name: str, argument: str) -> tuple[int, int]:
+    """Check an image file's header and say what size its picture will have.
+
+    Args:
+        path: The file.
+        name: How the error calls the image.
+        argument: `ir`, `vis` or `fused`: the rule for 16 bits.
+
+    Returns:
+        (height, width) in pixels, as displayed.
+
+    Raises:
+        InputError: The header alone shows that the file cannot be used.
+    """
+    source = repr(os.fspath(path))
+    with _opened(path, name, source) as image:
+        _check_header(image, name, source, thermal=argument == "ir")
+        width, height = image.size
+        # Pillow gives a TIFF's size as displayed, and that of others as stored.
+        turned = image.format != "TIFF" and _orientation(image, path) in _TURNED
+    return (width, height) if turned else (height, width)
+
+
+# Orientations in which height and width change places.
+_TURNED = (5, 6, 7, 8)
+
+
+def _orientation(image: Image.Image, path: str | os.PathLike[str]) -> int:
+    """EXIF orientation, without decoding the picture where that can be avoided."""
+    if image.format == "PNG" and not _notes_behind_pixels(path):
+        # Pillow's own way would decode a PNG to look for them.
+        exif = Image.Image.getexif(image)
+    else:
+        exif = image.getexif()
+    found: int = exif.get(ExifTags.Base.Orientation, 1)
+    return found
+
+
+def _notes_behind_pixels(path: str | os.PathLike[str]) -> bool:
+    """Whether a PNG has text or EXIF after its pixels; only the chunks' headers are read."""
+    behind = False
+    with open(path, "rb") as file:
+        file.seek(8)  # the signature
+        while len(header := file.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", header)
+            if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
+                return True
+            behind = behind or kind == b"IDAT"
+            file.seek(length + 4, os.SEEK_CUR)
+    return False
 
 
 def _channels_first(array: npt.NDArray[Any]) -> Tensor:
@@ -153,11 +206,18 @@ def _read_file(path: str | os.PathLike[str], name: str, *, thermal: bool) -> npt
         thermal: Whether 16-bit values are sensor counts, see `_read_pil`.
     """
     source = repr(os.fspath(path))  # repr keeps a path with a newline on one line
+    with _opened(path, name, source) as image:
+        return _read(image, name, source, thermal=thermal)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str], name: str, source: str) -> Iterator[Image.Image]:
+    """Open an image file; whatever goes wrong inside becomes an `InputError`."""
     with _reported(name, source), _strict_loading:
         if os.path.isfile(path) and os.path.getsize(path) == 0:
             raise OSError("the file is empty")
         with Image.open(path) as image:
-            return _read(image, name, source, thermal=thermal)
+            yield image
 
 
 def _read_pil(image: Image.Image, name: str, *, thermal: bool) -> npt.NDArray[Any]:

@@ -65,7 +65,7 @@ def attribute(
     """
     _check_options(aspect, steps, smooth)
     given = {} if baseline is None else {"baseline": baseline}
-    check_batches(ir=ir, vis=vis, fused=fused, **given)
+    check_batches(ir=ir, vis=vis, **given, fused=fused)
     if baseline is None:
         with torch.no_grad():
             baseline = plain_fusion(ir, vis, fused)
@@ -110,11 +110,13 @@ def integrated_gradients(
         ir, vis, start, end = (
             images.detach().clone().to(torch.float32) for images in (ir, vis, fused, baseline)
         )
+        sources = model.read(ir, vis)
         total = torch.zeros_like(start)
         for step in range(steps):
             point = torch.lerp(start, end, (step + 0.5) / steps).requires_grad_()
             # Triples do not depend on each other: the sum's gradient is that of each score.
-            (gradient,) = torch.autograd.grad(model(ir, vis, point, aspect).score.sum(), point)
+            score = model.judge(sources, point, aspect).score.sum()
+            (gradient,) = torch.autograd.grad(score, point)
             total += gradient
         return ((end - start) * total / steps).sum(1)  # (N, H, W)
 

@@ -1,13 +1,13 @@
 """Any input -> (3, H, W) float32 in [0, 1] -> batches and model sizes: where the data flow begins.
 
-Two doors. `load_triples` is the friendly one: paths, PIL images, numpy arrays and tensors, each
-looked at closely. `check_batch` guards the exact one, `FuScore.forward`, for the cost of a shape
-test.
+Two doors. `as_images` is the friendly one: paths, PIL images, numpy arrays and tensors, each looked
+at closely (`pictures` puts files off until they are needed). `check_batch` guards the exact one,
+`FuScore.forward`, for the cost of a shape test.
 """
 
 import math
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import Protocol, TypeAlias
 
 import torch
 from torch import Tensor
@@ -32,9 +32,10 @@ __all__ = [
     "check_batch",
     "check_triples",
     "fit_pixels",
-    "load_triples",
+    "one_image",
     "resize",
     "to_batch",
+    "unit_range",
 ]
 
 ImagesLike: TypeAlias = ImageLike | Sequence[ImageLike]
@@ -79,58 +80,48 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
     if isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
         if not images:
             raise InputError(f"Expected `{argument}` with at least one image, got none")
-        return [_one_image(image, f"{argument}[{i}]", argument) for i, image in enumerate(images)]
+        return [one_image(image, f"{argument}[{i}]", argument) for i, image in enumerate(images)]
     raw = raw_pixels(images, argument, argument)  # (N, C, H, W)
     names = [f"{argument}[{i}]" for i in range(len(raw))] if len(raw) > 1 else [argument]
     # unbind, not raw[i]: the backward pass of each raw[i] fills a tensor of the whole batch's size
     images_of_batch = zip(raw.unbind(), names, strict=True)
-    return [_unit_range(pixels, name, argument) for pixels, name in images_of_batch]
+    return [unit_range(pixels, name, argument) for pixels, name in images_of_batch]
 
 
-def load_triples(
-    ir: ImagesLike, vis: ImagesLike, fused: ImagesLike
-) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
-    """Load the three images of N triples; see `as_images` for what is accepted.
+class Sized(Protocol):
+    """What has the shape (..., H, W) of an image."""
 
-    Args:
-        ir: Infrared images.
-        vis: Visible images of the same scenes.
-        fused: Fused images made from them.
-
-    Returns:
-        Three lists of N tensors (3, H, W), float32 in [0, 1]; H and W are equal within a triple.
-
-    Raises:
-        InputError: If an image is bad, or the three do not belong together.
-    """
-    triples = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
-    check_triples(*triples)
-    return triples
+    @property
+    def shape(self) -> Sequence[int]:
+        """(..., H, W)."""
+        ...
 
 
-def check_triples(ir: list[Tensor], vis: list[Tensor], fused: list[Tensor]) -> None:
-    """Check that three lists of images (3, H, W) form triples.
+def check_triples(ir: Sequence[Sized], vis: Sequence[Sized], fused: Sequence[Sized]) -> None:
+    """Check that three lists of images form triples.
 
     Args:
-        ir: Infrared images.
-        vis: Visible images.
+        ir: Infrared images, as many as `fused`, or one for all.
+        vis: As many visible images.
         fused: Fused images.
 
     Raises:
         InputError: If the lists differ in length, or the images of a triple in height or width.
     """
-    if not len(ir) == len(vis) == len(fused):
+    if len(ir) != len(vis) or len(ir) not in (1, len(fused)):
         raise InputError(
-            "Expected `ir`, `vis` and `fused` with the same number of images, "
-            f"got {len(ir)}, {len(vis)} and {len(fused)}"
+            "Expected `ir`, `vis` and `fused` with the same number of images, or one source pair "
+            f"for all, got {len(ir)}, {len(vis)} and {len(fused)}"
         )
-    for i, triple in enumerate(zip(ir, vis, fused, strict=True)):
-        index = f"[{i}]" if len(ir) > 1 else ""
-        names = [f"`{argument}{index}`" for argument in ("ir", "vis", "fused")]
-        for name, image in zip(names[1:], triple[1:], strict=True):
-            if image.shape[-2:] != triple[0].shape[-2:]:
+    for number, image in enumerate(fused):
+        triple = {"ir": ir[number % len(ir)], "vis": vis[number % len(vis)], "fused": image}
+        several = {"ir": len(ir) > 1, "vis": len(vis) > 1, "fused": len(fused) > 1}
+        names = {name: f"`{name}[{number}]`" if several[name] else f"`{name}`" for name in triple}
+        for name in ("vis", "fused"):
+            if tuple(triple[name].shape[-2:]) != tuple(triple["ir"].shape[-2:]):
                 raise InputError(
-                    f"{names[0]} is {_size(triple[0])}, {name} is {_size(image)}: "
+                    f"{names['ir']} is {_size(triple['ir'])}, {names[name]} is "
+                    f"{_size(triple[name])}: "
                     "the three images of a triple must have the same height and width"
                 )
 
@@ -183,21 +174,42 @@ def check_batch(images: Tensor, argument: str) -> None:
 
 
 def check_batches(**images: Tensor) -> None:
-    """Check batches that belong together: each by `check_batch`, all with the shape of `fused`.
+    """Check batches that belong together: each by `check_batch`, all of one shape.
 
     Args:
-        **images: By argument name, `fused` among them.
+        **images: By argument name; the last says which shape.
 
     Raises:
-        InputError: One is not a batch, or differs from `fused` in shape.
+        InputError: One is not a batch, or differs from the last in shape.
     """
     for argument, batch in images.items():
         check_batch(batch, argument)
-    shape = tuple(images["fused"].shape)
+    name, shape = argument, tuple(batch.shape)
     for argument, batch in images.items():
         if tuple(batch.shape) != shape:
             raise InputError(
-                f"Expected `{argument}` with the shape of `fused` {shape}, got {tuple(batch.shape)}"
+                f"Expected `{argument}` with the shape of `{name}` {shape}, "
+                f"got {tuple(batch.shape)}"
+            )
+
+
+def check_sources(ir: Tensor, vis: Tensor, fused: Tensor) -> None:
+    """Check batches of triples, in which one source pair may be for all of `fused`.
+
+    Raises:
+        InputError: One is not a batch, or the sources are neither one pair nor one for each.
+    """
+    check_batch(ir, "ir")
+    check_batch(vis, "vis")
+    check_batch(fused, "fused")
+    shape, one = tuple(fused.shape), (1, *fused.shape[1:])
+    if tuple(ir.shape) == tuple(vis.shape) == one:
+        return
+    for argument, batch in (("ir", ir), ("vis", vis)):
+        if tuple(batch.shape) != shape:
+            raise InputError(
+                f"Expected `{argument}` with the shape of `fused` {shape}, "
+                f"or one source pair for all, got {tuple(batch.shape)}"
             )
 
 
@@ -263,23 +275,44 @@ def fit_pixels(
     return rows * multiple, columns * multiple
 
 
-def _size(image: Tensor) -> str:
+def _size(image: Sized) -> str:
     """Height x width of an image (..., H, W), for messages."""
     return "x".join(str(side) for side in image.shape[-2:])
 
 
-def _one_image(image: ImageLike, name: str, argument: str) -> Tensor:
-    """An element of a list -> (3, H, W)."""
+def one_image(image: ImageLike, name: str, argument: str) -> Tensor:
+    """One element of a list -> (3, H, W) float32 in [0, 1]; the rules are those of `as_images`.
+
+    Args:
+        image: One image.
+        name: How the error calls it.
+        argument: `ir`, `vis` or `fused`.
+
+    Raises:
+        InputError: It cannot be used, or is a batch of several.
+    """
     raw = raw_pixels(image, name, argument)  # (N, C, H, W)
     if len(raw) != 1:
         raise InputError(
             f"Expected `{name}` as one image, got a batch of {len(raw)}: a list holds single images"
         )
-    return _unit_range(raw[0], name, argument)  # (3, H, W)
+    return unit_range(raw[0], name, argument)  # (3, H, W)
 
 
-def _unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
-    """Raw pixels (C, H, W) of one image -> (3, H, W) contiguous float32 in [0, 1]."""
+def unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
+    """Raw pixels of one image -> what models take; the rules are those of `as_images`.
+
+    Args:
+        pixels: (C, H, W) with C = 1, 3 or 4, as they came.
+        name: How the error calls the image.
+        argument: `ir`, `vis` or `fused`.
+
+    Returns:
+        (3, H, W) contiguous float32 in [0, 1].
+
+    Raises:
+        InputError: A wrong size, or values out of range.
+    """
     check_size(pixels.shape[-2], pixels.shape[-1], name)
     colour = pixels[:3]  # without alpha, whose values must not count below
     if colour.dtype == torch.uint8:

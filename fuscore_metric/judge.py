@@ -42,7 +42,7 @@ class Judge(nn.Module):
         """Judge a batch wherever it is; the gradient reaches `fused` only.
 
         Args:
-            ir: (N, 3, H, W) float in [0, 1]; no graph is built for it.
+            ir: (N, 3, H, W) float in [0, 1], or one for all; no graph is built for it.
             vis: (N, 3, H, W), likewise.
             fused: (N, 3, H, W) float in [0, 1].
             aspect: As `FuScore.forward` takes it.

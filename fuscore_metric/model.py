@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -13,14 +13,15 @@ from torch import Tensor, nn
 
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
-from fuscore_metric.backbones.base import Backbone, no_autocast
+from fuscore_metric.backbones.base import Backbone, no_autocast, own_pairs
+from fuscore_metric.backbones.prompt_tree import Prefix
 from fuscore_metric.checkpoint import (
     EMBEDDED,
     CheckpointError,
     FuScoreSpec,
     replace_checkpoint,
 )
-from fuscore_metric.images import check_batches
+from fuscore_metric.images import InputError, check_batch, check_batches, check_sources
 from fuscore_metric.levels import (
     SCORE_RANGE,
     expected_score,
@@ -30,7 +31,7 @@ from fuscore_metric.levels import (
 )
 from fuscore_metric.locate import find_checkpoint
 from fuscore_metric.placement import check_device, choose_dtype
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
 
 # What readers of files, of JSON and of state dicts raise at damaged or foreign weights.
 _LOADING_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
@@ -60,6 +61,11 @@ class FuScoreOutput:
         """(N,) variance of the level, as `levels.preference` takes it."""
         return score_variance(self.probabilities)
 
+    def __getitem__(self, number: int) -> Self:
+        """Take one triple's row: fields (1,), (1, 5) and so on."""
+        rows = (getattr(self, field.name)[number].unsqueeze(0) for field in fields(self))
+        return type(self)(*rows)
+
     @classmethod
     def from_logits(cls, level_logits: Tensor) -> Self:
         """Make the output of (N, 5) level logits of any dtype."""
@@ -67,6 +73,26 @@ class FuScoreOutput:
         # The square root's slope is infinite at 0, which a certain answer reaches.
         std = score_variance(probabilities).clamp_min(1e-12).sqrt()
         return cls(expected_score(probabilities), std, probabilities, level_logits.float())
+
+
+@dataclass
+class SourcePairs:
+    """U source pairs as a model has read them: what `FuScore.judge` takes.
+
+    Attributes:
+        count: U.
+        size: (height, width) of the images, in pixels.
+        seen: What the vision part holds of them; its own business.
+        prefix: Keys and values of the prompt before `fused`; made at the first `judge`.
+    """
+
+    count: int
+    size: tuple[int, int]
+    seen: Any
+    prefix: Prefix | None = None
+
+    def __len__(self) -> int:
+        return self.count
 
 
 class FuScore(nn.Module):
@@ -246,8 +272,8 @@ class FuScore(nn.Module):
         in [0, 1]; `fuscore_metric.score` checks them.
 
         Args:
-            ir: (N, 3, H, W) float in [0, 1], on the model's device.
-            vis: (N, 3, H, W), likewise.
+            ir: (N, 3, H, W) float in [0, 1], on the model's device; or (1, 3, H, W): one for all.
+            vis: As many as `ir`.
             fused: (N, 3, H, W), likewise.
             aspect: One of `fuscore_metric.prompts.ASPECTS`, or "all": the images are read once
                 for all five, and every result has a second axis in that order, (N, A, ...).
@@ -256,15 +282,66 @@ class FuScore(nn.Module):
             InputError: A shape or dtype is wrong, or the three differ in shape.
             ValueError: The aspect is unknown.
         """
-        check_batches(ir=ir, vis=vis, fused=fused)
+        check_sources(ir, vis, fused)
+        return self.judge(self.read(ir, vis), fused, aspect)
+
+    def read(self, ir: Tensor, vis: Tensor) -> SourcePairs:
+        """Read U source pairs, for `judge`, which may be called with them many times.
+
+        All that does not depend on `fused` is computed once, at the first `judge`, and kept: what
+        the vision part saw, and the language part's keys and values. Many fused images of one
+        source pair cost little more than themselves.
+
+        Args:
+            ir: (U, 3, H, W) float in [0, 1], on the model's device.
+            vis: Likewise.
+
+        Raises:
+            InputError: A shape or dtype is wrong, or the two differ in shape.
+        """
+        check_batches(ir=ir, vis=vis)
+        with no_autocast(ir.device):
+            seen = self.backbone.encode_sources(ir, vis)
+            return SourcePairs(len(ir), (ir.shape[-2], ir.shape[-1]), seen)
+
+    def judge(
+        self,
+        sources: SourcePairs,
+        fused: Tensor,
+        aspect: str = DEFAULT_ASPECT,
+        pair: Tensor | None = None,
+    ) -> FuScoreOutput:
+        """Judge fused images beside sources that were read before.
+
+        Differentiable with respect to `fused`, and to the sources if they were read with a graph.
+
+        Args:
+            sources: What `read` returned.
+            fused: (N, 3, H, W) float in [0, 1], on the model's device.
+            aspect: As in `forward`.
+            pair: (N,) int64: the source pair, in [0, U), of each. May be left out if there is one
+                pair for all, or one for each.
+
+        Raises:
+            InputError: A shape or dtype is wrong, or the images differ in size.
+            ValueError: The aspect is unknown, or `pair` does not say which.
+        """
+        aspects = ASPECTS if aspect == ALL_ASPECTS else (build_prompt(aspect).aspect,)
+        check_batch(fused, "fused")
+        if tuple(fused.shape[-2:]) != sources.size:
+            height, width = sources.size
+            raise InputError(
+                f"Expected `fused` of the sources' size {height}x{width}, "
+                f"got {fused.shape[-2]}x{fused.shape[-1]}"
+            )
         # The weights' dtype decides what is computed in which; a caller's autocast would override.
         with no_autocast(fused.device):
-            encoded = self.backbone.encode(ir, vis, fused)
-            if aspect == ALL_ASPECTS:
-                logits = self.backbone.aspect_logits(encoded, ASPECTS)
-            else:
-                logits = self.backbone.level_logits(encoded, aspect)
-            return FuScoreOutput.from_logits(logits)
+            pair = _pairs(pair, len(sources), len(fused))
+            encoded = self.backbone.encode_fused(sources.seen, fused, pair)
+            if sources.prefix is None:
+                sources.prefix = self.backbone.read_sources(encoded)
+            logits = self.backbone.aspect_logits(encoded, aspects, sources.prefix)
+            return FuScoreOutput.from_logits(logits if aspect == ALL_ASPECTS else logits[:, 0])
 
     def attribution(
         self,
@@ -300,3 +377,17 @@ class FuScore(nn.Module):
         return preference(
             a.score, b.score, a.variance, b.variance, temperature=self.spec.temperature
         )
+
+
+def _pairs(pair: Tensor | None, count: int, fused: int) -> Tensor:
+    """The source pair of each fused image, checked."""
+    if pair is None:
+        return own_pairs(count, fused)
+    if pair.dtype != torch.int64 or tuple(pair.shape) != (fused,):
+        raise ValueError(
+            f"Expected `pair` as ({fused},) int64, got {tuple(pair.shape)} {pair.dtype}"
+        )
+    pair = pair.cpu()
+    if not 0 <= int(pair.min()) <= int(pair.max()) < count:
+        raise ValueError(f"Expected `pair` with values in [0, {count}), got {pair.tolist()}")
+    return pair

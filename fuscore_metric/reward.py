@@ -75,9 +75,10 @@ class FuScoreReward(nn.Module):
         `fused` is clipped as a display clips it, where its gradient is 0.
 
         Args:
-            ir: (N, 1, H, W) or (N, 3, H, W) float in [0, 1], on any device.
-            vis: Likewise.
-            fused: Likewise; one channel is read as `grey` says.
+            ir: (N, 1, H, W) or (N, 3, H, W) float in [0, 1], on any device; or a single one
+                for all of `fused`, several proposals for a scene: it is read once.
+            vis: Likewise, as many as `ir`.
+            fused: Likewise, N images; one channel is read as `grey` says.
             reference: Likewise, for the trust region: a fusion to stay near.
 
         Returns:
@@ -123,10 +124,10 @@ class FuScoreReward(nn.Module):
         shown = fused.float().clamp(0, 1)
         if not grey or self.grey == "grey":
             return shown
-        if vis.shape != shown.shape:
+        if tuple(vis.shape) not in (tuple(shown.shape), (1, *shown.shape[1:])):
             raise InputError(
                 f"Expected `vis` with the batch, height and width of `{argument}` "
-                f"{tuple(shown.shape)}, got {tuple(vis.shape)}"
+                f"{tuple(shown.shape)}, or one for all, got {tuple(vis.shape)}"
             )
         return recolour(shown[:, :1], vis.detach().float().to(shown.device))
 

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Sequence
+import logging
+from collections import deque
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from fuscore_metric.images import ImagesLike, load_triples, to_batch
-from fuscore_metric.model import FuScore, FuScoreOutput
+from fuscore_metric.batches import Batch, Decoder, plan
+from fuscore_metric.images import ImagesLike
+from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
+from fuscore_metric.pictures import Picture, open_triples, source_pairs
 from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, build_prompt
+
+log = logging.getLogger(__name__)
 
 DEFAULT_BATCH_SIZE = 8
 
@@ -29,8 +34,9 @@ def score(
 ) -> Tensor:
     """Say how good a person would find each fusion.
 
-    Each of the three arguments is one image, a batch or a list; all three hold equally many. An
-    image is a path, a PIL image, a numpy array (HW, HWC; uint8, uint16, float in [0, 1]) or a
+    Each of the three arguments is one image, a batch or a list; all three hold equally many, or the
+    sources one image each for all of `fused`. A source pair that comes again is read once. An image
+    is a path, a PIL image, a numpy array (HW, HWC; uint8, uint16, float in [0, 1]) or a
     tensor (CHW, NCHW); see `fuscore_metric.images.as_images` for what the numbers mean. The three
     images of a triple have one size; triples may differ in size.
 
@@ -73,38 +79,135 @@ def predict(
     Returns:
         A `FuScoreOutput` of N triples, in the order given.
     """
+    check_request(aspect, batch_size)
+    triples = open_triples(ir, vis, fused)
+    model = choose_model(model, triples, device)
+    return judge(triples, model, aspect=aspect, batch_size=batch_size)
+
+
+def check_request(aspect: str, batch_size: int) -> None:
+    """Refuse wrong options before any image is opened.
+
+    Raises:
+        ValueError: An unknown aspect, or a batch size that is no positive integer.
+    """
     if aspect != ALL_ASPECTS:
-        build_prompt(aspect)  # an unknown aspect should not cost the loading of any image
+        build_prompt(aspect)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
-    triples = list(zip(*load_triples(ir, vis, fused), strict=True))
-    if model is None:
-        model = default_model(str(device or triples[0][2].device))
-    needs_graph = any(image.requires_grad for triple in triples for image in triple)
+
+
+def choose_model(
+    model: FuScore | None,
+    triples: Sequence[tuple[Picture, Picture, Picture]],
+    device: str | torch.device | None,
+) -> FuScore:
+    """The given model, or the embedded one on a device: by default where the fused images are."""
+    if model is not None:
+        return model
+    source = triples[0][2].source
+    place = source.device if isinstance(source, Tensor) else "cpu"
+    return default_model(str(device or place))
+
+
+def judge(
+    triples: Sequence[tuple[Picture, Picture, Picture]],
+    model: FuScore,
+    *,
+    aspect: str = DEFAULT_ASPECT,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> FuScoreOutput:
+    """Judge triples that `pictures.open_triples` opened, each source pair read once.
+
+    Where memory runs out, batches become smaller and what is done is kept. Whatever else stops it
+    midway, the exception's attribute `scored` has the outputs so far by row number.
+
+    Returns:
+        A `FuScoreOutput` of N triples, in the order given.
+
+    Raises:
+        InputError: A file turns out to be broken.
+    """
+    needs_graph = any(
+        isinstance(picture.source, Tensor) and picture.source.requires_grad
+        for triple in triples
+        for picture in triple
+    )
+    batches = plan([fused.shape for _, _, fused in triples], source_pairs(triples), batch_size)
     outputs: dict[int, FuScoreOutput] = {}
-    with torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()):
-        for chosen in _batches(triples, batch_size):
-            batch = (to_batch([triples[i][k] for i in chosen]).to(model.device) for k in range(3))
-            output = model(*batch, aspect=aspect)
-            outputs |= {i: _row(output, n) for n, i in enumerate(chosen)}
-    return _stack([outputs[i] for i in range(len(triples))])
+    try:
+        with (
+            torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()),
+            Decoder(triples, batches) as decoder,
+        ):
+            for batch, output in _judged(model, aspect, batches, decoder):
+                outputs |= {row: output[n] for n, row in enumerate(batch.rows)}
+    except BaseException as error:
+        error.scored = outputs  # type: ignore[attr-defined]
+        raise
+    return _stack([outputs[row] for row in range(len(triples))])
 
 
-def _batches(triples: Sequence[tuple[Tensor, ...]], batch_size: int) -> list[list[int]]:
-    """Indices of triples of one size, `batch_size` at a time: no padding, so no changed score."""
-    by_size: dict[tuple[int, ...], list[int]] = defaultdict(list)
-    for number, triple in enumerate(triples):
-        by_size[tuple(triple[2].shape)].append(number)
-    return [
-        indices[start : start + batch_size]
-        for indices in by_size.values()
-        for start in range(0, len(indices), batch_size)
-    ]
+def _judged(
+    model: FuScore, aspect: str, batches: Sequence[Batch], decoder: Decoder
+) -> Iterator[tuple[Batch, FuScoreOutput]]:
+    """Judge batch after batch; one that does not fit into memory is cut in two."""
+    waiting, reader = deque(batches), _Reader(model, decoder)
+    while waiting:
+        batch = waiting.popleft()
+        output = None
+        try:
+            output = reader.judge(batch, aspect)
+        except (MemoryError, RuntimeError) as error:
+            if not out_of_memory(error) or len(batch.rows) == 1:
+                raise
+        if output is not None:
+            yield batch, output
+            continue
+        # Out here, because an exception holds on to all that was computed.
+        reader.forget()
+        count = len(batch.rows)
+        size = -(-count // 2)
+        log.warning("out of memory with %d triples at once, going on with %d", count, size)
+        waiting = deque(part for whole in (batch, *waiting) for part in whole.split(size))
 
 
-def _row(output: FuScoreOutput, number: int) -> FuScoreOutput:
-    values = (getattr(output, field.name)[number : number + 1] for field in fields(FuScoreOutput))
-    return FuScoreOutput(*values)
+class _Reader:
+    """Judges batches, and holds on to the source pairs of the last one for the next."""
+
+    def __init__(self, model: FuScore, decoder: Decoder) -> None:
+        self.model, self.decoder = model, decoder
+        self._numbers: tuple[int, ...] = ()
+        self._sources: SourcePairs | None = None
+
+    def judge(self, batch: Batch, aspect: str) -> FuScoreOutput:
+        device = self.model.device
+        if self._sources is None or self._numbers != batch.sources:
+            self._sources = None  # its memory is free before the next pairs are read
+            ir, vis = (_to(images, device) for images in self.decoder.sources(batch.sources))
+            self._numbers, self._sources = batch.sources, self.model.read(ir, vis)
+        fused = _to(self.decoder.fused(batch.rows), device)
+        return self.model.judge(self._sources, fused, aspect, batch.pair)
+
+    def forget(self) -> None:
+        self._sources = None
+        if self.model.device.type == "cuda":
+            torch.cuda.empty_cache()
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
+    # torch has no class of its own for the CPU.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
+        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+    )
+
+
+def _to(images: Tensor, device: torch.device) -> Tensor:
+    if device.type == "cuda" and images.device.type == "cpu":
+        # Page-locked memory is copied while the GPU still computes what came before.
+        return images.pin_memory().to(device, non_blocking=True)
+    return images.to(device)
 
 
 def _stack(rows: list[FuScoreOutput]) -> FuScoreOutput:

@@ -15,9 +15,9 @@ from fuscore_metric.images import (
     as_images,
     check_batch,
     check_triples,
-    load_triples,
     to_batch,
 )
+from fuscore_metric.pictures import load_triples
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
 GOOD = NOISE[:32, :32]
@@ -380,8 +380,19 @@ IMAGE, SMALL = torch.rand(3, 48, 64), torch.rand(3, 36, 48)
             "the three images of a triple must have the same height and width",
         ),
         (
-            ([IMAGE], [IMAGE], [IMAGE, IMAGE]),
-            "Expected `ir`, `vis` and `fused` with the same number of images, got 1, 1 and 2",
+            ([IMAGE], [IMAGE, IMAGE], [IMAGE, IMAGE]),
+            "Expected `ir`, `vis` and `fused` with the same number of images, "
+            "or one source pair for all, got 1, 2 and 2",
+        ),
+        (
+            ([IMAGE, IMAGE], [IMAGE, IMAGE], [IMAGE]),
+            "Expected `ir`, `vis` and `fused` with the same number of images, "
+            "or one source pair for all, got 2, 2 and 1",
+        ),
+        (
+            ([IMAGE], [IMAGE], [IMAGE, SMALL]),
+            "`ir` is 48x64, `fused[1]` is 36x48: "
+            "the three images of a triple must have the same height and width",
         ),
     ],
 )

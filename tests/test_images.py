@@ -16,10 +16,10 @@ from fuscore_metric.images import (
     check_batch,
     check_triples,
     fit_pixels,
-    load_triples,
     resize,
     to_batch,
 )
+from fuscore_metric.pictures import load_triples
 
 HEIGHT, WIDTH = 40, 48
 

@@ -261,7 +261,7 @@ BAD_INPUTS = {
     ),
     "another count": (
         lambda: ((images(0),), {"ir": images(1, 1), "vis": images(2)}),
-        "same number of images, got 1, 2 and 2",
+        "same number of images, .* got 1, 2 and 2",
     ),
     "range": (
         lambda: ((images(0) * 255,), {"ir": images(1), "vis": images(2)}),

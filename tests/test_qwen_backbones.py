@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from fuscore_metric.backbones import backbone_class
+from fuscore_metric.backbones import backbone_class, qwen_vl
 from fuscore_metric.checkpoint import CheckpointError
 from fuscore_metric.levels import LEVEL_WORDS
 from fuscore_metric.prompts import ANSWER_PREFIXES, ASPECTS, IMAGE_ORDER, QUESTIONS
@@ -115,7 +115,7 @@ def test_encoding_has_a_row_for_each_triple(backbone):
     window = backbone.preprocessing["patch_size"] * 2
     rows, columns = round(70 / window), round(100 / window)
     assert {len(tensor) for tensor in encoded.values()} == {2}
-    assert encoded["grid_thw"].tolist() == [[1, 2 * rows, 2 * columns]] * 2
+    assert encoded["grid"].tolist() == [[1, 2 * rows, 2 * columns]] * 2
     for name in IMAGE_ORDER:
         assert encoded[name].shape == (2, rows * columns, 32)
     deepstack = {name for name in encoded if "deepstack" in name}
@@ -127,6 +127,53 @@ def test_batch_equals_singles(backbone):
     images = triple(3)
     singles = [logits(backbone, [batch[i : i + 1] for batch in images]) for i in range(3)]
     torch.testing.assert_close(logits(backbone, images), torch.cat(singles), atol=1e-5, rtol=0)
+
+
+def test_pieces_on_a_cpu_change_nothing(backbone, monkeypatch):
+    images = triple(3)
+    whole = backbone.aspect_logits(backbone.encode(*images), ASPECTS)
+    images_seen, rows_read = [], []
+    with (
+        watched(backbone.model.model.visual, images_seen),
+        watched(backbone.model.model.language_model, rows_read),
+    ):
+        monkeypatch.setattr(qwen_vl, "CHUNK_BYTES", 1)
+        pieces = backbone.aspect_logits(backbone.encode(*images), ASPECTS)
+    assert len(images_seen) == 9
+    assert [len(read.last_hidden_state) for read in rows_read] == [1] * 6
+    torch.testing.assert_close(pieces, whole, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_all_aspects_at_once_equal_one_at_a_time(backbone, checkpointing):
+    """Questions side by side behind one fused image, each as if it stood alone."""
+    if checkpointing:  # then layers keep no keys and values, and the sources are read with each
+        backbone.model.gradient_checkpointing_enable()
+        backbone.train()
+    encoded = backbone.encode(*triple(3))
+    together = backbone.aspect_logits(encoded, ASPECTS)
+    assert together.shape == (3, len(ASPECTS), 5)
+    alone = [logits(tiny_backbone(backbone.family), triple(3), aspect) for aspect in ASPECTS]
+    torch.testing.assert_close(together, torch.stack(alone, dim=1), atol=1e-5, rtol=0)
+
+
+def test_a_prefix_serves_many_candidates(backbone):
+    """What was read of two source pairs, used twice, in another order."""
+    ir, vis, fused = triple(4)
+    sources = backbone.encode_sources(ir[:2], vis[:2])
+    pair = torch.tensor([1, 0, 1])
+    encoded = backbone.encode_fused(sources, fused[:3], pair)
+    prefix = backbone.read_sources(encoded)
+    before = [(keys.clone(), values.clone()) for keys, values in prefix]
+    found = backbone.aspect_logits(encoded, ("overall",), prefix)
+    again = backbone.encode_fused(sources, fused[3:], torch.tensor([0]))
+    found = torch.cat([found, backbone.aspect_logits(again, ("overall",), prefix)])[:, 0]
+    pair = torch.tensor([1, 0, 1, 0])
+    torch.testing.assert_close(
+        found, logits(backbone, (ir[pair], vis[pair], fused)), atol=1e-5, rtol=0
+    )
+    for old, new in zip(before, prefix, strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(old, new, strict=True))
 
 
 def test_one_source_pair_for_all_candidates(backbone):
@@ -142,10 +189,12 @@ def test_rows_of_one_length_may_differ_in_shape(backbone):
     shapes = ((2 * window, 3 * window), (3 * window, 2 * window))
     parts = [backbone.encode(*triple(1, *shape)) for shape in shapes]
     both = {name: torch.cat([part[name] for part in parts]) for name in parts[0]}
+    both["pair"] = torch.tensor([0, 1])
     singles = torch.cat([backbone.level_logits(part, "overall") for part in parts])
     joint = backbone.level_logits(both, "overall")
     torch.testing.assert_close(joint, singles, atol=1e-5, rtol=0)
-    both["grid_thw"] = both["grid_thw"][:1].expand(2, -1)
+    for name in ("grid", "source_grid"):
+        both[name] = both[name][:1].expand(2, -1)
     assert (backbone.level_logits(both, "overall") - singles).abs().max() > 1e-3
 
 
@@ -190,7 +239,7 @@ def test_only_five_rows_at_the_last_position(backbone):
     ):
         logits(backbone, images)
     assert not head_calls
-    assert [call.past_key_values for call in language_calls] == [None]
+    assert len(language_calls) == 2  # the sources, then what stands behind them
     with pytest.raises(AssertionError), NoVocabulary():
         backbone.model.lm_head(torch.zeros(1, 32))
 

@@ -21,7 +21,8 @@ from benchmarks.full_size.shapes import SHAPES
 from benchmarks.resident import peak, reset_peak
 from fuscore_metric import FuScore, FuScoreSpec
 from fuscore_metric.backbones import backbone_class
-from fuscore_metric.images import load_triples, to_batch
+from fuscore_metric.images import to_batch
+from fuscore_metric.pictures import load_triples
 from tests.tiny_qwen import tokenizer
 
 EXAMPLE = Path(__file__).parents[2] / "fuscore_metric" / "assets" / "example"

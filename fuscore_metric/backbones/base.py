@@ -11,12 +11,24 @@ from typing import Any, ClassVar, Self
 import torch
 from torch import Tensor, nn
 
+from fuscore_metric.backbones.prompt_tree import Prefix
 from fuscore_metric.checkpoint import CheckpointError
 
 QUANTIZE = ("4bit", "8bit")
 
 Encoded = dict[str, Tensor]
 """What a backbone makes of a batch of triples before the question; its contents are its own."""
+
+
+def own_pairs(pairs: int, fused: int) -> Tensor:
+    """The source pair of each fused image, where there is one pair for all or one for each.
+
+    Raises:
+        ValueError: Neither.
+    """
+    if pairs not in (1, fused):
+        raise ValueError(f"Expected one source pair, or one for each of {fused}, got {pairs}")
+    return torch.arange(fused) * (pairs > 1)
 
 
 def no_autocast(device: torch.device) -> AbstractContextManager[None]:
@@ -30,8 +42,12 @@ def no_autocast(device: torch.device) -> AbstractContextManager[None]:
 class Backbone(nn.Module, ABC):
     """A multimodal LLM that reads ir, vis and fused and answers with a level word.
 
-    The work is cut where training and scoring want to share it: `encode` does all that does not
-    depend on the question, `level_logits` asks. Both are differentiable with respect to the images.
+    The work is cut where training and scoring want to share it. The vision part sees the sources
+    (`encode_sources`), then what is judged against them (`encode_fused`); the language part reads
+    the prompt up to `fused` (`read_sources`), then `fused` and the questions (`aspect_logits`). All
+    are differentiable with respect to the images.
+
+    U source pairs have N fused images; `pair` (N,) says which belongs to which.
 
     Attributes:
         family: Name in `fuscore.json`.
@@ -60,6 +76,24 @@ class Backbone(nn.Module, ABC):
         self._adapters[:] = [] if adapter is None else [adapter]
 
     @abstractmethod
+    def encode_sources(self, ir: Tensor, vis: Tensor) -> Any:
+        """See U source pairs: what `encode_fused` needs of them; its contents are the family's own.
+
+        Args:
+            ir: (U, 3, H, W) in [0, 1].
+            vis: Likewise.
+        """
+
+    @abstractmethod
+    def encode_fused(self, sources: Any, fused: Tensor, pair: Tensor) -> Encoded:
+        """See fused images beside their sources.
+
+        Args:
+            sources: What `encode_sources` returned; may be used again for other fused images.
+            fused: (N, 3, H, W) in [0, 1].
+            pair: (N,) int64: the source pair of each.
+        """
+
     def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:
         """Turn a batch of triples into image features.
 
@@ -68,20 +102,34 @@ class Backbone(nn.Module, ABC):
             vis: As many as `ir`.
             fused: (N, 3, H, W) in [0, 1].
         """
+        pair = own_pairs(len(ir), len(fused))
+        return self.encode_fused(self.encode_sources(ir, vis), fused, pair)
 
     @abstractmethod
+    def read_sources(self, encoded: Encoded) -> Prefix:
+        """Read the prompt up to the fused image: U rows of keys and values, for `aspect_logits`."""
+
+    @abstractmethod
+    def aspect_logits(
+        self, encoded: Encoded, aspects: Sequence[str], prefix: Prefix | None = None
+    ) -> Tensor:
+        """Ask for several aspects: (N, A, 5) logits of the level words, worst first.
+
+        The images are read once for all questions. Only the last position of each question, and
+        only five rows of the vocabulary head, are computed.
+
+        Args:
+            encoded: What `encode` or `encode_fused` returned.
+            aspects: A of `prompts.ASPECTS`.
+            prefix: What `read_sources` made of the same source pairs; read anew without.
+
+        Raises:
+            ValueError: An unknown aspect.
+        """
+
     def level_logits(self, encoded: Encoded, aspect: str) -> Tensor:
-        """Ask for one aspect: (N, 5) logits of the level words, worst first.
-
-        Only the last position, and only five rows of the vocabulary head, are computed.
-        """
-
-    def aspect_logits(self, encoded: Encoded, aspects: Sequence[str]) -> Tensor:
-        """Ask for several aspects of the same images: (N, A, 5), in the order of `aspects`.
-
-        A family overrides this where it can read the images once for all questions.
-        """
-        return torch.stack([self.level_logits(encoded, aspect) for aspect in aspects], dim=1)
+        """Ask for one aspect: (N, 5)."""
+        return self.aspect_logits(encoded, (aspect,))[:, 0]
 
     @abstractmethod
     def save(self, directory: Path) -> None:

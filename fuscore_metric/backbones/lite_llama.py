@@ -10,8 +10,8 @@ word.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from inspect import signature
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer as TokenizersTokenizer
 from torch import Tensor, nn
-from transformers import DynamicCache, LlamaConfig, LlamaForCausalLM, LlamaModel
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
@@ -30,6 +30,15 @@ from fuscore_metric.backbones.local_statistics import (
     stronger,
 )
 from fuscore_metric.backbones.projector import Projector
+from fuscore_metric.backbones.prompt_tree import (
+    Prefix,
+    branch_ends,
+    read_behind,
+    read_prefix,
+    rows,
+    tree_mask,
+    tree_positions,
+)
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, build_prompt
@@ -68,9 +77,6 @@ LLAMA = {
 }
 """Shape of the language part; ours, small beside the vision part's cost on a CPU."""
 
-CACHE = "cache" if "cache" in signature(LlamaModel.forward).parameters else "past_key_values"
-"""transformers' name of a model's cache argument: renamed in 5.24, the old one warns."""
-
 
 class Words:
     """A `tokenizers` file behind the one method that the level words need."""
@@ -85,6 +91,25 @@ class Words:
         """Token ids of a text."""
         ids: list[int] = self.tokenizer.encode(text, add_special_tokens=add_special_tokens).ids
         return ids
+
+
+References = tuple[LocalStatistics, ...]
+"""Statistics of the images in `REFERENCES`."""
+
+
+@dataclass
+class LiteSources:
+    """Source pairs to look at.
+
+    Attributes:
+        ir: (U, 3, H, W) in [0, 1].
+        vis: Likewise.
+        held: What was seen of them, if that was in one look.
+    """
+
+    ir: Tensor
+    vis: Tensor
+    held: References | None = None
 
 
 class LiteLlama(Backbone):
@@ -131,7 +156,11 @@ class LiteLlama(Backbone):
             aspect: level_token_ids(words, build_prompt(aspect).answer_prefix) for aspect in ASPECTS
         }
 
-    def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:
+    def encode_sources(self, ir: Tensor, vis: Tensor) -> LiteSources:
+        """Hold the pixels; they are looked at when the first fused image comes."""
+        return LiteSources(ir, vis)
+
+    def encode_fused(self, sources: LiteSources, fused: Tensor, pair: Tensor) -> Encoded:
         """Cell statistics of the three images and of fused against each source.
 
         Returns:
@@ -140,31 +169,64 @@ class LiteLlama(Backbone):
             `cells` (N, cells), the place of each cell in the grid, and `pair` (N,), the source pair
             of each fused image. Statistics are float32.
         """
-        # One image at a time on the CPU: its feature maps stay in the cache, which is faster
-        # than a batch, and makes the numbers independent of the batch.
-        size = 1 if ir.device.type == "cpu" else len(fused)
-        shared = len(ir) == 1
-        sources: tuple[LocalStatistics, ...] = ()
-        names = (*REFERENCES, "fused", "agreement")
-        parts: dict[str, list[Tensor]] = {name: [] for name in names}
-        for start in range(0, len(fused), size):
-            if not (shared and sources):
-                here = slice(0, 1) if shared else slice(start, start + size)
-                both = self._statistics(ir[here]), self._statistics(vis[here])
-                best = LocalStatistics(stronger(both[0].maps, both[1].maps), both[0].grid)
-                sources = (*both, best)
-                for name, source in zip(REFERENCES, sources, strict=True):
-                    parts[name].append(source.tokens())
-            one = self._statistics(fused[start : start + size])
-            parts["fused"].append(one.tokens())
-            agreement = [one.correlation(source) for source in sources]
-            parts["agreement"].append(torch.cat(agreement, dim=-1))
+        found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, "fused", "agreement")}
+        order: list[Tensor] = []
+        for place, members in self._looks(len(sources.ir), fused, pair):
+            references = self._references(sources, place)
+            for name, reference in zip(REFERENCES, references, strict=True):
+                found[name].append(reference.tokens())
+            for numbers, images in members:
+                one = self._statistics(images)
+                found["fused"].append(one.tokens())
+                # Statistics of a single pair are compared with any number of fused images.
+                single = place.stop - place.start == 1
+                near = references if single else [r.rows(pair[numbers]) for r in references]
+                agreement = [one.correlation(reference) for reference in near]
+                found["agreement"].append(torch.cat(agreement, dim=-1))
+                order.append(numbers)
+        back = torch.cat(order).argsort()
+        encoded = {name: torch.cat(parts) for name, parts in found.items()}
         cells = torch.arange(self.preprocessing["grid"] ** 2, device=fused.device)
-        return {name: torch.cat(found) for name, found in parts.items()} | {
-            "source_cells": cells.expand(len(ir), -1),
+        return encoded | {
+            "fused": encoded["fused"][back],
+            "agreement": encoded["agreement"][back],
+            "source_cells": cells.expand(len(sources.ir), -1),
             "cells": cells.expand(len(fused), -1),
-            "pair": torch.arange(len(fused), device=fused.device) * (not shared),
+            "pair": pair,
         }
+
+    def _looks(
+        self, pairs: int, fused: Tensor, pair: Tensor
+    ) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
+        """What is looked at together: source pairs, and row numbers and images of `fused`."""
+        if not self.one_by_one:
+            yield slice(0, pairs), [(torch.arange(len(fused)), fused)]
+            return
+        # Indexing would give each its own gradient of the whole batch's size.
+        images = torch.split(fused, 1)
+        for number in range(pairs):
+            members = (pair == number).nonzero()  # (M, 1)
+            yield slice(number, number + 1), [(m, images[int(m)]) for m in members]
+
+    @property
+    def one_by_one(self) -> bool:
+        """Whether images are looked at one at a time.
+
+        So on the CPU: feature maps stay in its cache, which is faster than a batch, and the numbers
+        do not depend on the batch.
+        """
+        return self.device.type == "cpu"
+
+    def _references(self, sources: LiteSources, place: slice) -> References:
+        if sources.held is not None:
+            return sources.held
+        both = self._statistics(sources.ir[place]), self._statistics(sources.vis[place])
+        best = LocalStatistics(stronger(both[0].maps, both[1].maps), both[0].grid)
+        found = (*both, best)
+        # Feature maps are large: those of a single look are held for more fused images.
+        if place.stop - place.start == len(sources.ir):
+            sources.held = found
+        return found
 
     def _statistics(self, images: Tensor) -> LocalStatistics:
         options = self.preprocessing
@@ -188,39 +250,35 @@ class LiteLlama(Backbone):
         features = [(a, b.flip(-1)) for a, b in zip(upright, mirrored, strict=True)]
         return Maps(edge_pyramid(pixels, OCTAVES), features)
 
-    def level_logits(self, encoded: Encoded, aspect: str) -> Tensor:
-        """Ask the Llama for one aspect: (N, 5)."""
-        return self.aspect_logits(encoded, (aspect,))[:, 0]
+    def read_sources(self, encoded: Encoded) -> Prefix:
+        """Read the sources of each pair: U rows of keys and values."""
+        sources = self._sources(_projected_statistics(encoded), encoded["source_cells"])
+        return read_prefix(self.llama.model, inputs_embeds=sources)
 
-    def aspect_logits(self, encoded: Encoded, aspects: Sequence[str]) -> Tensor:
-        """Ask for several aspects: (N, A, 5).
-
-        The prompt is a tree. Each source pair is read once, each fused image once behind its
-        pair, and the questions stand side by side behind the fused image, blind to each other.
-        """
-        statistics = _projected_statistics(encoded)
-        sources = self._sources(statistics, encoded["source_cells"])  # (U, P, hidden)
-        # What the fused images and the questions need of a source pair: its keys and values.
-        cache = DynamicCache(config=self.llama.config)
-        self.llama.model(inputs_embeds=sources, use_cache=True, **{CACHE: cache})
-        cache.batch_select_indices(encoded["pair"])
-        fused = self._tokens("fused", statistics["fused"], encoded["cells"])  # (N, K, hidden)
-        branches = [self._text(_words(aspect), fused) for aspect in aspects]
+    def aspect_logits(
+        self, encoded: Encoded, aspects: Sequence[str], prefix: Prefix | None = None
+    ) -> Tensor:
+        """Ask the Llama for several aspects: (N, A, 5)."""
+        texts = [_words(aspect) for aspect in aspects]  # refuses an unknown one
+        prefix = self.read_sources(encoded) if prefix is None else prefix
+        statistics = _projected_statistics(encoded)["fused"]
+        fused = self._tokens("fused", statistics, encoded["cells"])  # (N, K, hidden)
+        branches = [self._text(text, fused) for text in texts]
+        before, stem = prefix[0][0].shape[2], fused.shape[1]
         lengths = [branch.shape[1] for branch in branches]
-        positions, mask = _tree(sources.shape[1], fused.shape[1], lengths, fused)
-        read = self.llama.model(
+        read = read_behind(
+            self.llama.model,
+            prefix,
+            encoded["pair"],
             inputs_embeds=torch.cat([fused, *branches], dim=1),  # (N, L, hidden)
-            attention_mask=mask,
-            position_ids=positions,
-            use_cache=True,
-            **{CACHE: cache},
+            attention_mask=tree_mask(before, stem, lengths, fused),
+            position_ids=tree_positions(before, stem, lengths)[None].to(fused.device),
         )
-        ends = torch.tensor(lengths, device=fused.device).cumsum(0) + fused.shape[1] - 1
-        last = read.last_hidden_state[:, ends]  # (N, A, hidden)
+        last = read[:, branch_ends(stem, lengths)]  # (N, A, hidden)
         ids = torch.tensor([self._level_ids[aspect] for aspect in aspects], device=fused.device)
-        rows = self.llama.lm_head.weight[ids]  # (A, 5, hidden)
+        head = self.llama.lm_head.weight[ids]  # (A, 5, hidden)
         wide = torch.promote_types(last.dtype, torch.float32)  # half precision ends here
-        return torch.einsum("nah,alh->nal", last.to(wide), rows.to(wide))
+        return torch.einsum("nah,alh->nal", last.to(wide), head.to(wide))
 
     def _sources(self, statistics: Encoded, cells: Tensor) -> Tensor:
         """Everything before the fused image: (U, P, hidden)."""
@@ -285,8 +343,7 @@ class LiteLlama(Backbone):
 
 def _projected_statistics(encoded: Encoded) -> Encoded:
     """What each image's projector takes: the fused one sees the sources too."""
-    pair = encoded["pair"]
-    references = [encoded[name][pair] for name in REFERENCES]
+    references = [rows(encoded[name], encoded["pair"]) for name in REFERENCES]
     fused = torch.cat([encoded["fused"], *references, encoded["agreement"]], dim=-1)
     return {"ir": encoded["ir"], "vis": encoded["vis"], "fused": fused}
 
@@ -294,25 +351,3 @@ def _projected_statistics(encoded: Encoded) -> Encoded:
 def _words(aspect: str) -> str:
     prompt = build_prompt(aspect)
     return f"{prompt.question} {prompt.answer_prefix}"
-
-
-def _tree(prefix: int, stem: int, branches: Sequence[int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Positions and attention of one stem behind a cached prefix and branches behind the stem.
-
-    Args:
-        prefix: Tokens in the cache.
-        stem: Tokens of the fused image.
-        branches: Tokens of each question.
-        like: Gives device and dtype.
-
-    Returns:
-        (1, L) positions, as if each branch were alone, and a (1, 1, L, prefix + L) additive mask.
-    """
-    runs = [torch.arange(stem), *(stem + torch.arange(length) for length in branches)]
-    position = torch.cat(runs)  # (L,)
-    owner = torch.cat([torch.full((len(run),), n) for n, run in enumerate(runs)])
-    related = (owner == 0) | (owner == owner[:, None])  # to the stem, or within a branch
-    seen = related & (position <= position[:, None])  # (L, L)
-    seen = torch.cat([torch.ones(len(position), prefix, dtype=torch.bool), seen], dim=1)
-    mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill(~seen, torch.finfo(like.dtype).min)
-    return (prefix + position)[None].to(like.device), mask[None, None].to(like.device)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, ClassVar
 
 import torch
@@ -10,7 +11,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from fuscore_metric.backbones.base import Encoded
 from fuscore_metric.backbones.qwen_vl import QwenVL
-from fuscore_metric.prompts import IMAGE_ORDER
+from fuscore_metric.prompts import ImageName
 
 
 class Qwen3VL(QwenVL):
@@ -31,10 +32,12 @@ class Qwen3VL(QwenVL):
         images = features.reshape(len(grid), -1, *features.shape[1:])  # (B, T, 1 + layers, D)
         return {"": images[:, :, 0], "_deepstack": images[:, :, 1:].transpose(1, 2)}
 
-    def _language_options(self, encoded: Encoded, is_image: Tensor) -> dict[str, Any]:
-        parts = [encoded[f"{name}_deepstack"] for name in IMAGE_ORDER]
-        layers = torch.cat(parts, dim=2).transpose(0, 1).flatten(1, 2)  # (layers, N x 3T, D)
+    def _language_options(
+        self, encoded: Encoded, names: Sequence[ImageName], is_image: Tensor
+    ) -> dict[str, Any]:
+        parts = [encoded[f"{name}_deepstack"] for name in names]
+        layers = torch.cat(parts, dim=2).transpose(0, 1).flatten(1, 2)  # (layers, B x K T, D)
         return {
-            "visual_pos_masks": is_image.expand(len(parts[0]), -1),  # (N, L)
+            "visual_pos_masks": is_image.to(layers.device).expand(len(parts[0]), -1),  # (B, L)
             "deepstack_visual_embeds": list(layers),
         }

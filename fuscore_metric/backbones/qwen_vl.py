@@ -6,7 +6,7 @@ Instruct models only: a "thinking" model does not answer at once.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
 
@@ -23,10 +23,26 @@ from fuscore_metric.backbones.pretrained import (
     read_pretrained,
     save_adapter,
 )
+from fuscore_metric.backbones.prompt_tree import (
+    Prefix,
+    branch_ends,
+    joined,
+    read_behind,
+    read_prefix,
+    rows,
+    tree_mask,
+)
 from fuscore_metric.checkpoint import CheckpointError
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
-from fuscore_metric.prompts import ASPECTS, IMAGE_ORDER, Prompt, build_prompt
+from fuscore_metric.prompts import (
+    ASPECTS,
+    DEFAULT_ASPECT,
+    IMAGE_ORDER,
+    ImageName,
+    Prompt,
+    build_prompt,
+)
 
 MIN_TOKENS = 64
 MAX_TOKENS = 512
@@ -36,15 +52,19 @@ MAX_TOKENS = 512
 FIXED_BY_MODEL = ("patch_size", "merge_size", "temporal_patch_size")
 
 IMAGE_TOKEN = "<|image_pad|>"
-VISION = f"<|vision_start|>{IMAGE_TOKEN}<|vision_end|>"
+VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
 ASSISTANT = "<|im_start|>assistant\n"
-SPECIAL_TOKENS = (IMAGE_TOKEN, "<|vision_start|>", "<|vision_end|>", "<|im_start|>", "<|im_end|>")
+SPECIAL_TOKENS = (IMAGE_TOKEN, VISION_START, VISION_END, "<|im_start|>", "<|im_end|>")
+
+
+CHUNK_BYTES = 32 * 2**20
+"""Largest activation on a CPU; glibc maps larger blocks anew each time."""
 
 
 class Question(NamedTuple):
-    """One aspect's whole prompt, with one image token for each image, and its level words."""
+    """One aspect's prompt behind the fused image, and its level words."""
 
-    prompt_ids: list[int]
+    branch_ids: list[int]
     level_ids: tuple[int, ...]
 
 
@@ -87,41 +107,94 @@ class QwenVL(Backbone):
         self.tokenizer = tokenizer
         self.preprocessing = self._preprocessing(model.config.vision_config, preprocessing or {})
         self._check_special_tokens()
+        self._prefix_ids = self._ids(self._chat_before())
         self._questions = {aspect: self._question(build_prompt(aspect)) for aspect in ASPECTS}
 
-    def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:
-        """Run the vision tower on all images of the batch at once.
+    def encode_sources(self, ir: Tensor, vis: Tensor) -> Encoded:
+        """Run the vision tower on the sources.
 
         Returns:
-            `ir`, `vis`, `fused` (N, T, D), image tokens as the language model takes them; what
-            else the family's tower gives, as `ir_...`; `grid_thw` (N, 3), the patches of each of
-            the three images along time, height and width.
+            `ir`, `vis` (U, T, D), image tokens as the language model takes them; what else the
+            family's tower gives, as `ir_...`; `source_grid` (U, 3), the patches of each image along
+            time, height and width.
         """
-        patches, grid = self.pixels(torch.cat([ir, vis, fused]))
-        encoded = {"grid_thw": grid[:1].expand(len(fused), -1)}  # (N, 3)
-        for suffix, features in self._see(patches.to(self.dtype), grid).items():
-            parts = torch.split(features, [len(ir), len(vis), len(fused)])
-            for name, part in zip(IMAGE_ORDER, parts, strict=True):
-                encoded[name + suffix] = part.expand(len(fused), *part.shape[1:])
+        grid, seen = self._look(torch.cat([ir, vis]))
+        encoded = {"source_grid": grid[: len(ir)]}
+        for suffix, features in seen.items():
+            encoded["ir" + suffix], encoded["vis" + suffix] = torch.split(features, len(ir))
         return encoded
 
-    def level_logits(self, encoded: Encoded, aspect: str) -> Tensor:
-        """Ask the language model for one aspect: (N, 5), float32 in every dtype of the weights."""
-        question = self._questions[build_prompt(aspect).aspect]
-        images = torch.cat([encoded[name] for name in IMAGE_ORDER], dim=1)  # (N, 3T, D)
-        ids, is_image = self._spread(question.prompt_ids, images.shape[1])
-        text = self.model.get_input_embeddings()(ids.to(images.device))  # (L, D)
-        images = images.to(text.device)  # parts of a big model may be on different devices
-        embeddings = text.expand(len(images), -1, -1).index_copy(
-            1, is_image.nonzero().flatten().to(images.device), images
-        )  # (N, L, D)
-        read = self.model.model.language_model(
+    def encode_fused(self, sources: Encoded, fused: Tensor, pair: Tensor) -> Encoded:
+        """Run the vision tower on fused images.
+
+        Returns:
+            The sources' encoding, and likewise `fused` (N, T, D), what else there is of it, and
+            `grid` (N, 3); `pair` (N,), the source pair of each.
+        """
+        grid, seen = self._look(fused)
+        own = {"fused" + suffix: features for suffix, features in seen.items()}
+        return {**sources, **own, "grid": grid, "pair": pair}
+
+    def read_sources(self, encoded: Encoded) -> Prefix:
+        """Read the chat up to the fused image: U rows of keys and values."""
+        names: tuple[ImageName, ...] = ("ir", "vis")
+        length = len(self._prefix_ids) + 2 * encoded["ir"].shape[1]
+        parts = self._parts(encoded, (*names, "source_grid"), length)
+        return joined([self._read_sources(part, names) for part in parts])
+
+    def _read_sources(self, encoded: Encoded, names: Sequence[ImageName]) -> Prefix:
+        embeddings, is_image = self._embed(encoded, names, self._prefix_ids)  # (U, P, D), (P,)
+        positions = self._positions(encoded["source_grid"], encoded["ir"].shape[1])
+        return read_prefix(
+            self.model.model.language_model,
             inputs_embeds=embeddings,
-            position_ids=self._positions(ids, is_image, encoded["grid_thw"]).to(images.device),
-            use_cache=False,
-            **self._language_options(encoded, is_image.to(images.device)),
+            position_ids=positions[..., : len(is_image)].to(embeddings.device),
+            **self._language_options(encoded, names, is_image),
         )
-        return self._five_rows(read.last_hidden_state[:, -1], question.level_ids)
+
+    def aspect_logits(
+        self, encoded: Encoded, aspects: Sequence[str], prefix: Prefix | None = None
+    ) -> Tensor:
+        """Ask the language model: (N, A, 5), float32 in every dtype of the weights."""
+        questions = [self._questions[build_prompt(aspect).aspect] for aspect in aspects]
+        names: tuple[ImageName, ...] = ("fused",)
+        if prefix is None and self._without_cache:
+            # The sources stand before each fused image, in the same sequence.
+            encoded, names, prefix = self._repeat_sources(encoded), IMAGE_ORDER, []
+        elif prefix is None:
+            prefix = self.read_sources(encoded)
+        length = len(names) * encoded["fused"].shape[1] + sum(len(q.branch_ids) for q in questions)
+        parts = self._parts(encoded, (*names, "grid", "pair"), length)
+        states = [self._ask(part, names, questions, prefix) for part in parts]
+        return self._five_rows(torch.cat(states), torch.tensor([q.level_ids for q in questions]))
+
+    def _ask(
+        self,
+        encoded: Encoded,
+        names: Sequence[ImageName],
+        questions: Sequence[Question],
+        prefix: Prefix,
+    ) -> Tensor:
+        """Last hidden states (N, A, D) of each question, behind the images `names`."""
+        chat = [self._image_id] if prefix else [*self._prefix_ids, self._image_id]
+        images, is_image = self._embed(encoded, names, chat)  # (N, S, D), (S,)
+        texts = [self._text(question.branch_ids, images) for question in questions]
+        stem, lengths = len(is_image), [text.shape[1] for text in texts]
+        before = prefix[0][0].shape[2] if prefix else 0
+        positions = self._positions(encoded["grid"], encoded["fused"].shape[1])  # (3, N, ...)
+        behind = positions[..., before + stem, None]  # (3, N, 1)
+        places = [positions[..., before : before + stem]]
+        places += [behind + torch.arange(length) for length in lengths]
+        states = read_behind(
+            self.model.model.language_model,
+            prefix,
+            encoded["pair"],
+            inputs_embeds=torch.cat([images, *texts], dim=1),  # (N, L, D)
+            attention_mask=tree_mask(before, stem, lengths, images),
+            position_ids=torch.cat(places, dim=-1).to(images.device),
+            **self._language_options(encoded, names, F.pad(is_image, (0, sum(lengths)))),
+        )
+        return states[:, branch_ends(stem, lengths)]
 
     def pixels(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Resize, normalise and cut into patches.
@@ -144,66 +217,156 @@ class QwenVL(Backbone):
         grid = torch.tensor([1, size[0] // patch, size[1] // patch], device=images.device)
         return patches, grid.expand(len(images), -1)  # (N, 3)
 
+    def _look(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
+        """Images (B, 3, H, W) -> their grids (B, 3), and what `_see` makes of them."""
+        patches, grid = self.pixels(images)
+        each = len(patches) // len(grid)  # patches of an image
+        step = self._rows_at_once(each * self.model.config.vision_config.intermediate_size)
+        chunks = zip(
+            torch.split(patches.to(self.dtype), step * each), torch.split(grid, step), strict=True
+        )
+        seen = [self._see(*chunk) for chunk in chunks]
+        return grid, {suffix: torch.cat([part[suffix] for part in seen]) for suffix in seen[0]}
+
+    def _rows_at_once(self, numbers: int) -> int:
+        """How many rows to compute together, if an activation of one has so many numbers.
+
+        On a CPU few, so that activations stay in its cache and below the size from which glibc maps
+        new memory for each, which is slower than the arithmetic; elsewhere all.
+        """
+        if self.device.type != "cpu":
+            return 2**31
+        return max(1, CHUNK_BYTES // (numbers * self.dtype.itemsize))
+
+    def _parts(self, encoded: Encoded, names: Sequence[str], length: int) -> list[Encoded]:
+        """Rows of an encoding in pieces for the language model.
+
+        Args:
+            encoded: Everything.
+            names: What is cut; `ir` stands for `ir_...` too. The rest is left out.
+            length: Tokens of a row.
+        """
+        width = self.model.config.text_config.intermediate_size
+        step = self._rows_at_once(length * width)
+        stems = tuple(f"{name}_" for name in IMAGE_ORDER if name in names)
+        chosen = {k: v for k, v in encoded.items() if k in names or k.startswith(stems)}
+        pieces = {name: torch.split(tensor, step) for name, tensor in chosen.items()}
+        return [dict(zip(pieces, part, strict=True)) for part in zip(*pieces.values(), strict=True)]
+
     def _see(self, patches: Tensor, grid: Tensor) -> dict[str, Tensor]:
         """Patches of B images -> features (B, ...) of the vision tower by suffix of their name."""
         seen = self.model.model.visual(patches, grid_thw=grid, return_dict=True)
         return {"": seen.pooler_output.unflatten(0, (len(grid), -1))}  # (B, T, D)
 
-    def _language_options(self, encoded: Encoded, is_image: Tensor) -> dict[str, Any]:
-        """More arguments of the language model; `is_image` (L,) marks the image tokens."""
-        del encoded, is_image
+    def _language_options(
+        self, encoded: Encoded, names: Sequence[ImageName], is_image: Tensor
+    ) -> dict[str, Any]:
+        """More arguments of the language model; `is_image` (L,) marks the tokens of `names`."""
+        del encoded, names, is_image
         return {}
 
-    def _spread(self, prompt_ids: list[int], image_tokens: int) -> tuple[Tensor, Tensor]:
-        """The prompt with room for all image tokens, and where: (L,) each, on the CPU."""
-        ids = torch.tensor(prompt_ids)
-        is_image = ids == self.model.config.image_token_id
-        times = torch.where(is_image, image_tokens // len(IMAGE_ORDER), 1)
-        return ids.repeat_interleave(times), is_image.repeat_interleave(times)  # (L,)
+    @property
+    def _without_cache(self) -> bool:
+        """Whether layers will be computed again in the backward pass: then nothing can be kept."""
+        layer = self.model.model.language_model.layers[0]
+        again: bool = layer.gradient_checkpointing and layer.training
+        return again
 
-    def _positions(self, ids: Tensor, is_image: Tensor, grid: Tensor) -> Tensor:
-        """The model's own three-axis positions: (3, N, L), on the CPU.
+    def _repeat_sources(self, encoded: Encoded) -> Encoded:
+        sources = [name for name in encoded if name.startswith(("ir", "vis"))]
+        return encoded | {name: rows(encoded[name], encoded["pair"]) for name in sources}
 
-        There, because `get_rope_index` loops over single numbers. Each row has its own grid:
-        encodings of one length may come from images of different shape.
+    def _embed(
+        self, encoded: Encoded, names: Sequence[ImageName], ids: list[int]
+    ) -> tuple[Tensor, Tensor]:
+        """Chat with one image token for each image -> embeddings with all of them.
+
+        Returns:
+            (B, L, D), and on the CPU (L,) where image tokens are.
         """
-        positions: Tensor = self.model.model.get_rope_index(
-            input_ids=ids.expand(len(grid), -1),  # (N, L)
-            mm_token_type_ids=is_image.int().expand(len(grid), -1),  # (N, L)
-            image_grid_thw=grid.cpu().repeat_interleave(len(IMAGE_ORDER), dim=0),  # (3N, 3)
-        )[0]
-        return positions
+        images = torch.cat([encoded[name] for name in names], dim=1)  # (B, K T, D)
+        spread = self._spread(ids, images.shape[1] // len(names))  # (L,)
+        text = self._text(spread, images)
+        images = images.to(text.device)  # parts of a big model may be on different devices
+        is_image = torch.tensor(spread) == self._image_id
+        return text.index_copy(1, is_image.nonzero().flatten().to(text.device), images), is_image
 
-    def _five_rows(self, last: Tensor, level_ids: tuple[int, ...]) -> Tensor:
-        """Last hidden states (N, D) -> level logits (N, 5).
+    def _text(self, ids: list[int], like: Tensor) -> Tensor:
+        """Embeddings of tokens, for each row of `like`: (B, L, D)."""
+        embedding = self.model.get_input_embeddings()
+        embedded: Tensor = embedding(torch.tensor(ids, device=like.device))
+        return embedded.expand(len(like), -1, -1)
+
+    def _spread(self, ids: list[int], tokens: int) -> list[int]:
+        """Tokens with room for all of each image's."""
+        return [i for one in ids for i in [one] * (tokens if one == self._image_id else 1)]
+
+    def _positions(self, grid: Tensor, tokens: int) -> Tensor:
+        """The model's own positions of the prompt, to the first token after the images, on the CPU.
+
+        Of the text behind it each token stands one further on all axes. On the CPU, because
+        `get_rope_index` loops over single numbers. Each row has its own grid: encodings of one
+        length may come from images of different shape.
+
+        Args:
+            grid: (B, 3) patches of an image along time, height and width.
+            tokens: Of an image.
+
+        Returns:
+            (3, B, L) int64: along time, height and width.
+        """
+        behind = self._questions[DEFAULT_ASPECT].branch_ids[0]
+        ids = torch.tensor(self._spread([*self._prefix_ids, self._image_id, behind], tokens))
+        grids, which = torch.unique(grid.cpu(), dim=0, return_inverse=True)
+        positions: Tensor = self.model.model.get_rope_index(
+            input_ids=ids.expand(len(grids), -1),  # (B, L)
+            mm_token_type_ids=(ids == self._image_id).int().expand(len(grids), -1),  # (B, L)
+            image_grid_thw=grids.repeat_interleave(len(IMAGE_ORDER), dim=0),  # (3B, 3)
+        )[0]
+        return positions[:, which]
+
+    def _five_rows(self, last: Tensor, level_ids: Tensor) -> Tensor:
+        """Last hidden states (N, A, D) and the level words' ids (A, 5) -> level logits (N, A, 5).
 
         Never in less than float32: bfloat16 has steps of 0.125 near 20, where such logits lie.
         """
         wide = torch.promote_types(last.dtype, torch.float32)
-        head, rows = self.model.lm_head, list(level_ids)
+        head = self.model.lm_head
         # Training may run under autocast, which would narrow the product again.
         with present(head), no_autocast(last.device):
-            weight = head.weight[rows].to(last.device, wide)
-            bias = None if head.bias is None else head.bias[rows].to(last.device, wide)
-            return F.linear(last.to(wide), weight, bias)
+            ids = level_ids.to(head.weight.device)
+            weight = head.weight[ids].to(last.device, wide)  # (A, 5, D)
+            logits = torch.einsum("nad,ald->nal", last.to(wide), weight)
+            return logits if head.bias is None else logits + head.bias[ids].to(logits)
+
+    @property
+    def _image_id(self) -> int:
+        found: int = self.model.config.image_token_id
+        return found
+
+    def _ids(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
+        return found
 
     def _question(self, prompt: Prompt) -> Question:
-        text = self._chat(prompt) + prompt.answer_prefix
         # Special tokens separate: what stands before them cannot change the pieces after them.
-        return Question(
-            self.tokenizer.encode(text, add_special_tokens=False),
-            level_token_ids(self.tokenizer, ASSISTANT + prompt.answer_prefix),
-        )
+        text = f"{VISION_END}\n{prompt.question}<|im_end|>\n{ASSISTANT}{prompt.answer_prefix}"
+        level_ids = level_token_ids(self.tokenizer, ASSISTANT + prompt.answer_prefix)
+        return Question(self._ids(text), level_ids)
 
-    def _chat(self, prompt: Prompt) -> str:
+    def _chat_before(self) -> str:
+        """The chat up to the fused image's first token, the same for all aspects."""
         system = f"<|im_start|>system\n{self.system}<|im_end|>\n" if self.system else ""
-        images = "".join(f"{label}{VISION}\n" for _, label in prompt.labels)
-        return f"{system}<|im_start|>user\n{images}{prompt.question}<|im_end|>\n{ASSISTANT}"
+        labels = build_prompt(DEFAULT_ASPECT).labels
+        images = f"{IMAGE_TOKEN}{VISION_END}\n".join(
+            f"{label}{VISION_START}" for _, label in labels
+        )
+        return f"{system}<|im_start|>user\n{images}"
 
     def _check_special_tokens(self) -> None:
-        image_id = self.model.config.image_token_id
+        image_id = self._image_id
         for token in SPECIAL_TOKENS:
-            ids = self.tokenizer.encode(token, add_special_tokens=False)
+            ids = self._ids(token)
             if len(ids) != 1 or (token == IMAGE_TOKEN and ids != [image_id]):
                 raise ValueError(
                     f"Expected a tokenizer of the family {self.family}, with {token!r} as one "

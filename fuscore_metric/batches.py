@@ -1,0 +1,153 @@
+"""Triples -> batches of one size, in which a source pair stands once: the order of computing.
+
+And the threads that decode files ahead of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from fuscore_metric.images import to_batch
+from fuscore_metric.pictures import Picture
+
+THREADS = min(4, os.cpu_count() or 1)
+"""Files decoded at once: decoding is many times faster than judging."""
+
+AHEAD_BYTES = 64 * 2**20
+"""Decoded pixels that may wait for their turn; some 70 images of 640x480."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Triples of one size that are judged together.
+
+    Attributes:
+        rows: Numbers of the triples, those of a source pair side by side.
+        pairs: Number of each one's source pair.
+    """
+
+    rows: tuple[int, ...]
+    pairs: tuple[int, ...]
+
+    @property
+    def sources(self) -> tuple[int, ...]:
+        """Numbers of the source pairs, in order, each once."""
+        return tuple(dict.fromkeys(self.pairs))
+
+    @property
+    def pair(self) -> Tensor:
+        """(N,) int64: place of each triple's source pair in `sources`."""
+        place = {number: index for index, number in enumerate(self.sources)}
+        return torch.tensor([place[number] for number in self.pairs])
+
+    def split(self, size: int) -> list[Batch]:
+        """Cut into batches of at most `size` triples."""
+        starts = range(0, len(self.rows), size)
+        return [Batch(self.rows[s : s + size], self.pairs[s : s + size]) for s in starts]
+
+
+def plan(shapes: Sequence[tuple[int, ...]], pairs: Sequence[int], batch_size: int) -> list[Batch]:
+    """Put triples into batches.
+
+    No batch mixes sizes, so nothing is padded and no score changed. A source pair with many fused
+    images has batches of its own, one after the other; pairs with few share a batch, and none is
+    in two, so that each is read once.
+
+    Args:
+        shapes: Shape of each triple's images.
+        pairs: Number of each triple's source pair.
+        batch_size: Most triples of a batch.
+    """
+    members: dict[tuple[tuple[int, ...], int], list[int]] = defaultdict(list)
+    for row, key in enumerate(zip(shapes, pairs, strict=True)):
+        members[key].append(row)
+    by_shape: dict[tuple[int, ...], list[Batch]] = defaultdict(list)
+    for (shape, pair), rows in members.items():
+        batches = by_shape[shape]
+        own = Batch(tuple(rows), (pair,) * len(rows))
+        if batches and len(batches[-1].rows) + len(rows) <= batch_size:
+            last = batches.pop()
+            own = replace(last, rows=last.rows + own.rows, pairs=last.pairs + own.pairs)
+        batches.append(own)
+    return [
+        part for batches in by_shape.values() for own in batches for part in own.split(batch_size)
+    ]
+
+
+class Decoder:
+    """Gives the images of batches, and decodes files ahead of need, in threads.
+
+    Args:
+        triples: Pictures of all triples.
+        batches: In the order of computing; they may be cut meanwhile, not put in another order.
+    """
+
+    def __init__(
+        self, triples: Sequence[tuple[Picture, Picture, Picture]], batches: Sequence[Batch]
+    ) -> None:
+        self._triples = triples
+        order = ((r, p) for batch in batches for r, p in zip(batch.rows, batch.pairs, strict=True))
+        self._ahead = deque(order)
+        self._first: dict[int, int] = {}  # the triple that a source pair is read from
+        for row, pair in self._ahead:
+            self._first.setdefault(pair, row)
+        self._futures: dict[Picture, Future[Tensor]] = {}
+        self._begun: set[Picture] = set()
+        self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fuscore-decode")
+
+    def sources(self, pairs: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Ir and vis (U, 3, H, W) of source pairs, decoded once each.
+
+        Raises:
+            InputError: A file is broken, or values are out of range.
+        """
+        rows = [self._triples[self._first[pair]] for pair in pairs]
+        return self._stack([row[0] for row in rows]), self._stack([row[1] for row in rows])
+
+    def fused(self, rows: Sequence[int]) -> Tensor:
+        """Fused images (N, 3, H, W) of triples.
+
+        Raises:
+            InputError: A file is broken, or values are out of range.
+        """
+        return self._stack([self._triples[row][2] for row in rows])
+
+    def _stack(self, pictures: Sequence[Picture]) -> Tensor:
+        for picture in pictures:
+            self._start(picture)
+        self._go_ahead()
+        # Taken out, so that nothing is held twice. Should they be wanted again, after memory ran
+        # out, they are decoded again.
+        return to_batch([p.pixels(self._futures.pop(p).result()) for p in pictures])
+
+    def _go_ahead(self) -> None:
+        while self._ahead and sum(picture.bytes for picture in self._futures) < AHEAD_BYTES:
+            row, pair = self._ahead.popleft()
+            needed = self._triples[row] if self._first[pair] == row else self._triples[row][2:]
+            for picture in needed:
+                if picture not in self._begun:
+                    self._start(picture)
+
+    def _start(self, picture: Picture) -> None:
+        self._begun.add(picture)
+        if picture in self._futures:
+            return
+        if picture.is_file:
+            self._futures[picture] = self._threads.submit(picture.decode)
+        else:
+            self._futures[picture] = Future()
+            self._futures[picture].set_result(picture.decode())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(wait=True, cancel_futures=True)
