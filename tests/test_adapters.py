@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -294,7 +295,7 @@ class TestQuantised:
             FuScore.from_pretrained(saved, quantize="4bit")
 
     def test_unknown_ways_are_refused(self, saved):
-        with pytest.raises(ValueError, match="`quantize` to be one of 4bit, 8bit, got '2bit'"):
+        with pytest.raises(ValueError, match="to be one of 4bit, 8bit, int8, got '2bit'"):
             FuScore.from_pretrained(saved, quantize="2bit")
 
     @pytest.mark.parametrize("way", ["4bit", "8bit"])
@@ -315,6 +316,45 @@ class TestQuantised:
             model.merge()
         model.save_pretrained(tmp_path / "again")  # the adapter is not quantised
         assert torch.equal(logits(FuScore.from_pretrained(tmp_path / "again")), logits(adapted))
+
+    def test_eight_bits_on_a_cpu(self, saved, adapted, tmp_path):
+        """The adapter is merged, scores stay near, and what cannot be done is said."""
+        model = FuScore.from_pretrained(saved, quantize="int8")
+        assert model.backbone.adapter is None
+        with torch.no_grad():
+            moved = model(*images()).score - adapted(*images()).score
+        assert 0 < moved.abs().max() < 0.5
+        linear = [x for x in model.backbone.model.model.modules() if type(x) is torch.nn.Linear]
+        assert linear == []
+        ir, vis, fused = images()
+        with pytest.raises(ValueError, match="without gradient"):
+            model(ir, vis, fused.requires_grad_())
+        with pytest.raises(ValueError, match="got quantised ones"):
+            model.save_pretrained(tmp_path)
+
+    def test_eight_bits_are_for_float32_on_a_cpu(self, saved):
+        with pytest.raises(ValueError, match=r"of float32 weights, got .*bfloat16"):
+            FuScore.from_pretrained(saved, quantize="int8", dtype="bfloat16")
+        with pytest.raises(ValueError, match="`quantize='int8'` on a CPU"):
+            FuScore.from_pretrained(saved, quantize="int8", device_map={"": "cpu"})
+
+    def test_a_pytorch_without_it_is_named(self, saved, monkeypatch):
+        monkeypatch.setitem(sys.modules, "torch.ao.quantization", None)
+        with pytest.raises(ImportError, match=r"needs a PyTorch with torch\.ao\.quantization"):
+            FuScore.from_pretrained(saved, quantize="int8")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_scores_are_the_same(saved, adapted):
+    model = FuScore.from_pretrained(saved)
+    model.compile()
+    with torch.no_grad():
+        for count in (1, 3):
+            given = [x[:1].repeat(count, 1, 1, 1) for x in images()]
+            difference = model(*given).score - adapted(*given).score
+            assert difference.abs().max() <= 1e-4
+    assert any(x._compiled_call_impl is not None for x in model.backbone.modules())
 
 
 @pytest.mark.parametrize("package", ["peft", "accelerate"])

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fuscore_metric.backbones.base import Backbone, Encoded, no_autocast
+from fuscore_metric.backbones.base import INT8, Backbone, Encoded, no_autocast
 from fuscore_metric.backbones.patches import patchify
 from fuscore_metric.backbones.pretrained import (
     bars_on_terminals,
@@ -22,6 +22,7 @@ from fuscore_metric.backbones.pretrained import (
     present,
     read_pretrained,
     save_adapter,
+    to_int8,
 )
 from fuscore_metric.backbones.prompt_tree import (
     Prefix,
@@ -105,6 +106,7 @@ class QwenVL(Backbone):
         super().__init__()
         self.model = model
         self.tokenizer = tokenizer
+        self._int8 = False
         self.preprocessing = self._preprocessing(model.config.vision_config, preprocessing or {})
         self._check_special_tokens()
         self._prefix_ids = self._ids(self._chat_before())
@@ -411,6 +413,36 @@ class QwenVL(Backbone):
         """Names of the classes whose instances must stay in one piece, for what splits models."""
         return sorted(self.model._no_split_modules)
 
+    @property
+    def differentiable(self) -> bool:
+        """Whether gradients pass through the weights: not through 8-bit linear layers."""
+        return not self._int8
+
+    def quantize_linear(self) -> None:
+        """Bring the linear layers of both parts to 8 bits, in place; an adapter is merged first.
+
+        The five rows of the head stay as they are.
+
+        Raises:
+            ValueError: The weights are not in float32.
+            MissingPackageError: This PyTorch cannot.
+        """
+        if self.dtype != torch.float32:
+            raise ValueError(f"Expected `quantize='int8'` of float32 weights, got {self.dtype}")
+        if self.adapter is not None:
+            self.merge_adapter()
+        inner = self.model.model
+        inner.visual, inner.language_model = map(to_int8, (inner.visual, inner.language_model))
+        self._int8 = True
+
+    def compile_parts(self) -> None:
+        """Compile the layers of both parts, but for attention with its growing cache."""
+        for block in self.model.model.visual.blocks:
+            block.compile(dynamic=True)
+        for layer in self.model.model.language_model.layers:
+            for part in (layer.input_layernorm, layer.post_attention_layernorm, layer.mlp):
+                part.compile(dynamic=True)
+
     def add_adapter(self, directory: Path) -> None:
         """Put a LoRA adapter into the model; see `pretrained.load_adapter` for what it raises."""
         self.hold_adapter(load_adapter(self.model, directory))
@@ -446,7 +478,7 @@ class QwenVL(Backbone):
         self.tokenizer.save_pretrained(directory)
 
     def _check_not_quantised(self, what: str) -> None:
-        if getattr(self.model, "is_quantized", False):
+        if self._int8 or getattr(self.model, "is_quantized", False):
             raise ValueError(f"Expected whole weights to {what}, got quantised ones")
 
     @classmethod
@@ -461,7 +493,11 @@ class QwenVL(Backbone):
     ) -> Self:
         """Read what `save` wrote, or the base model of an adapter."""
         model, tokenizer = read_pretrained(
-            cls.architecture, directory, dtype=dtype, device_map=device_map, quantize=quantize
+            cls.architecture,
+            directory,
+            dtype=dtype,
+            device_map=device_map,
+            quantize=None if quantize == INT8 else quantize,
         )
         backbone = cls(model, tokenizer, preprocessing)
         # A default filled in here might be another one in a later version.
