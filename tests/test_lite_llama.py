@@ -78,7 +78,8 @@ def whole_prompt_logits(backbone, encoded, aspect):
 def test_statistics_against_a_plain_computation():
     maps = torch.rand(1, 2, 10, 20, generator=torch.Generator().manual_seed(0))
     other = torch.rand(1, 2, 10, 20, generator=torch.Generator().manual_seed(1))
-    found, against = (LocalStatistics(Maps([m], []), 2) for m in (maps, other))
+    against = LocalStatistics(Maps([other], []), 2)
+    found = LocalStatistics(Maps([maps], []), 2, [against])
     cell, cell_other = maps[0, 1, :5, 10:].flatten(), other[0, 1, :5, 10:].flatten()
     assert found.mean[0, 1, 1].item() == pytest.approx(cell.mean().item(), abs=1e-6)
     variance = cell.var(correction=0).item()
@@ -86,7 +87,7 @@ def test_statistics_against_a_plain_computation():
     covariance = (cell * cell_other).mean() - cell.mean() * cell_other.mean()
     scale = (variance + VARIANCE_FLOOR) * (cell_other.var(correction=0) + VARIANCE_FLOOR)
     expected = (covariance / scale.sqrt()).item()
-    assert found.correlation(against)[0, 1, 1].item() == pytest.approx(expected, abs=1e-5)
+    assert found.correlations()[0][0, 1, 1].item() == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_image_agrees_with_itself_and_not_with_noise(backbone):

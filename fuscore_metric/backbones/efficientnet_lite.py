@@ -38,20 +38,30 @@ class ConvReLU6(nn.Module):
         linear: bool = False,
     ) -> None:
         super().__init__()
-        padding = (kernel - 1) // 2 if stride == 1 else 0
+        padding = (kernel - 1) // 2
         self.conv = nn.Conv2d(inputs, outputs, kernel, stride, padding, groups=groups)
-        # At stride 2 TensorFlow pads one pixel less on the left and top than on the other sides.
-        before = (kernel - 2) // 2
-        after = kernel - 2 - before
-        self.padding = (before, after, before, after) if stride == 2 else None
         self.linear = linear
 
     def forward(self, images: Tensor) -> Tensor:
         """(N, C, H, W) -> (N, outputs, H / stride, W / stride)."""
-        if self.padding is not None:
-            images = F.pad(images, self.padding)
-        images = self.conv(images)
+        images = self.conv(images) if self.conv.stride == (1, 1) else self._strided(images)
         return images if self.linear else F.relu6(images, inplace=True)
+
+    def _strided(self, images: Tensor) -> Tensor:
+        """At stride 2 TensorFlow pads one pixel less on the left and top than on the other sides.
+
+        A convolution here pads all sides alike. A kernel that starts with a row and a column of
+        zeros makes up for it. For a depthwise filter that costs little, and its maps are the
+        largest; any other kernel is a sum over channels, and padding its input costs less.
+        """
+        conv, before = self.conv, (self.conv.kernel_size[0] - 2) // 2
+        after = before + 1
+        if conv.groups > 1:
+            kernel, padding = F.pad(conv.weight, (1, 0, 1, 0)), after
+        else:
+            kernel, padding = conv.weight, 0
+            images = F.pad(images, (before, after, before, after))
+        return F.conv2d(images, kernel, conv.bias, stride=2, padding=padding, groups=conv.groups)
 
 
 class InvertedResidual(nn.Module):

@@ -25,8 +25,7 @@ class ImageBatchOptions:
     Attributes:
         scenes_per_batch: S, for each process.
         methods_per_scene: M.
-        sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch; each
-            costs another pass of the language model.
+        sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch.
         twins: Triples that a batch shows as they are and mirrored.
         mirror: Show each source pair mirrored half of the time.
         workers: Processes that read images ahead.
