@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import torch
+from typing import TYPE_CHECKING
 
-from fuscore_metric.backbones.base import Backbone
 from fuscore_metric.checkpoint import CheckpointError
 
-DTYPES = {
-    "float32": torch.float32,
-    "bfloat16": torch.bfloat16,
-    "float16": torch.float16,
-}
+if TYPE_CHECKING:
+    import torch
+
+    from fuscore_metric.backbones.base import Backbone
+
+DTYPES = ("float32", "bfloat16", "float16")
+"""Names, as torch has them: the command line refuses others before it imports torch."""
 
 
 def check_device(device: str | torch.device) -> torch.device:
@@ -20,6 +21,8 @@ def check_device(device: str | torch.device) -> torch.device:
     Raises:
         ValueError: PyTorch does not know it, or cannot use it on this machine.
     """
+    import torch
+
     try:
         return torch.empty(0, device=device).device
     except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
@@ -44,10 +47,13 @@ def choose_dtype(
         ValueError: No such dtype.
         CheckpointError: float16 for a family whose activations overflow in it.
     """
+    import torch
+
+    known = {name: getattr(torch, name) for name in DTYPES}
     if dtype is None:
         return torch.bfloat16 if family.large and not on_cpu else torch.float32
-    wanted = DTYPES.get(dtype) if isinstance(dtype, str) else dtype
-    if wanted is None or wanted not in DTYPES.values():
+    wanted = known.get(dtype) if isinstance(dtype, str) else dtype
+    if wanted is None or wanted not in known.values():
         raise ValueError(f"Expected `dtype` to be one of {', '.join(DTYPES)}, got {dtype!r}")
     if wanted == torch.float16 and not family.fp16:
         raise CheckpointError(

@@ -11,6 +11,7 @@ import typer
 from rich.console import Console
 
 from fuscore_metric import __version__
+from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
 from fuscore_metric.cli import explain, info, merge, pyiqa, score
 
 app = typer.Typer(
@@ -46,14 +47,18 @@ def main() -> None:
     try:
         app()
     except (ValueError, ImportError) as error:
-        # Input and checkpoint errors are ValueErrors with a finished one-line message. Others are
-        # our own mistakes and keep their traceback.
-        from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
-        from fuscore_metric.images import InputError
-
-        if not isinstance(error, (InputError, CheckpointError, MissingPackageError)):
+        if not _is_the_users(error):
             raise
         Console(stderr=True).print(
             f"fuscore: {error}", markup=False, highlight=False, soft_wrap=True
         )
         sys.exit(2)
+
+
+def _is_the_users(error: ValueError | ImportError) -> bool:
+    """Whether an error has a finished one-line message; others are our own mistakes."""
+    if isinstance(error, (CheckpointError, MissingPackageError)):
+        return True
+    from fuscore_metric.images import InputError  # imports torch
+
+    return isinstance(error, InputError)

@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from fuscore_metric.placement import DTYPES, check_device
+
 Ir = Annotated[Path, typer.Option(help="Infrared image.")]
 Vis = Annotated[Path, typer.Option(help="Visible image of the same scene and size.")]
 Weights = Annotated[str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')]
@@ -24,8 +26,6 @@ def check_options(aspect: str, device: str, dtype: str | None, *, aspects: tuple
     """Refuse an unknown aspect or dtype, or an unusable device, as typer refuses a bad option."""
     if aspect not in aspects:
         raise typer.BadParameter(f"expected one of {', '.join(aspects)}", param_hint="--aspect")
-    from fuscore_metric.placement import DTYPES, check_device
-
     if dtype not in (None, *DTYPES):
         raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}", param_hint="--dtype")
     try:

@@ -17,6 +17,7 @@ from fuscore_metric.cli._options import (
     Weights,
     check_options,
 )
+from fuscore_metric.cli._start_up import start_up
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 if TYPE_CHECKING:
@@ -42,15 +43,18 @@ def explain(
 
     Example: fuscore explain --ir ir.png --vis vis.png --fused fused.png --out map.png
     """
-    check_options(aspect, device, dtype, aspects=ASPECTS)
-    from fuscore_metric.images import as_images, check_triples
-    from fuscore_metric.model import FuScore
+    with start_up():
+        # As in `fuscore score`, whatever can fail without the model fails before its code is
+        # imported.
+        check_options(aspect, device, dtype, aspects=ASPECTS)
+        from fuscore_metric.images import as_images, check_triples
 
-    # As in `fuscore score`, whatever can fail without the weights fails before they are loaded.
-    _check_out(out, (ir, vis, fused))
-    triple = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
-    check_triples(*triple)
-    model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
+        _check_out(out, (ir, vis, fused))
+        triple = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
+        check_triples(*triple)
+        from fuscore_metric.model import FuScore
+
+        model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
     _explain(model, *(images[0] for images in triple), aspect=aspect, out=out)
 
 

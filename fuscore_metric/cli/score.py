@@ -19,6 +19,7 @@ from fuscore_metric.cli._options import (
     Weights,
     check_options,
 )
+from fuscore_metric.cli._start_up import start_up
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, LEVEL_WORDS
 
 if TYPE_CHECKING:
@@ -48,21 +49,29 @@ def score(
 
     Example: fuscore score --ir ir.png --vis vis.png --fused fused.png
     """
-    check_options(aspect, device, dtype, aspects=CHOICES)
-    from fuscore_metric.images import as_images, check_triples
-    from fuscore_metric.model import FuScore
-    from fuscore_metric.scoring import predict
+    with start_up():
+        check_options(aspect, device, dtype, aspects=CHOICES)
+        # Files are checked before the model's code is even imported: the usual mistake should
+        # answer at once.
+        triples = _checked(ir, vis, fused)
+        from fuscore_metric.model import FuScore
+        from fuscore_metric.scoring import predict
 
-    # Files are checked before the weights are loaded: the usual mistake should answer at once.
-    images = as_images(fused if len(fused) > 1 else fused[0], "fused")
-    triples = as_images(ir, "ir") * len(images), as_images(vis, "vis") * len(images), images
-    check_triples(*triples)
-    model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
+        model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
     output = predict(*triples, model=model, aspect=aspect)
     if as_json:
         typer.echo(json.dumps(_report(fused, output, model, aspect), indent=2))
     else:
         _show(fused, output, model, aspect)
+
+
+def _checked(ir: Path, vis: Path, fused: list[Path]) -> tuple[list[Tensor], ...]:
+    from fuscore_metric.images import as_images, check_triples
+
+    images = as_images(fused if len(fused) > 1 else fused[0], "fused")
+    triples = as_images(ir, "ir"), as_images(vis, "vis"), images
+    check_triples(*triples)
+    return triples
 
 
 def _report(

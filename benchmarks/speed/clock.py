@@ -1,0 +1,95 @@
+"""A call -> seconds, peak memory; a machine -> its rates. All in this process, by its threads."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import platform
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import torch
+
+from benchmarks.resident import peak, reset_peak
+from benchmarks.speed.work import Rates
+
+MIB = 2**20
+_MATRIX_SIDES = (1024, 2048, 4096)
+_COPIED = 64 * MIB  # numbers: far more than any cache holds
+
+
+def seconds(call: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
+
+
+def best_seconds(ways: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Least wall time of each; they take turns, so that all meet the same machine."""
+    best = dict.fromkeys(ways, float("inf"))
+    with torch.inference_mode():
+        for _ in range(rounds):
+            for name, call in ways.items():
+                best[name] = min(best[name], seconds(call))
+    return best
+
+
+def peak_mebibytes(call: Callable[[], object]) -> float:
+    """How far one call lifts this process's resident memory."""
+    gc.collect()
+    # What the C library holds for later would hide what the call takes.
+    ctypes.CDLL(None).malloc_trim(0)
+    reset_peak()
+    before = peak()
+    with torch.inference_mode():
+        call()
+    return (peak() - before) / MIB
+
+
+def matmul_rate(dtype: torch.dtype = torch.float32, rounds: int = 4) -> float:
+    """FLOPs a second of the fastest large square matrix product."""
+    found = []
+    for side in _MATRIX_SIDES:
+        a, b = torch.rand(2, side, side).to(dtype)
+        best = best_seconds({"": lambda a=a, b=b: a @ b}, rounds)[""]
+        found.append(2 * side**3 / best)
+    return max(found)
+
+
+def copy_rate(rounds: int = 4) -> float:
+    """Bytes a second that adding to a large tensor reads and writes."""
+    numbers = torch.zeros(_COPIED)
+    best = best_seconds({"": lambda: numbers.add_(1)}, rounds)[""]
+    return 2 * 4 * _COPIED / best
+
+
+def rates() -> Rates:
+    """Both, in float32."""
+    return Rates(matmul_rate(), copy_rate())
+
+
+def machine() -> dict[str, str | int]:
+    """What the numbers depend on."""
+    return {
+        "device": "cpu",
+        "processor": _processor(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+    }
+
+
+def caption(*more: str) -> str:
+    """One line to stand above a table."""
+    here = machine()
+    return ", ".join(
+        [f"{here['processor']}, {here['threads']} threads, torch {here['torch']}", *more]
+    )
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text().splitlines():
+        if line.startswith("model name"):
+            return line.split(":")[1].strip()
+    return platform.machine()

@@ -1,0 +1,182 @@
+"""Files of triples -> numbers, in the ways that FuScore is timed against.
+
+- `OneByOne`: the usual way of metrics built on a multimodal LLM. Pillow and the family's own image
+  processor, one triple a call, nothing shared, logits of the whole vocabulary at every position (as
+  a model's forward gives them unless told otherwise), softmax, five words picked out. The backbone
+  is the same object, so that it also has whatever is fast within it; the random 0.1B has 509 words
+  where a real one has 151,936, which spares this way most of its head. Such code has no batching.
+- `classic_one` and `ClassicPool`: the ten classic measures of the accuracy benchmark, in numpy,
+  scipy and scikit-image; on one thread as scripts do, or in several processes.
+- `VitReward`: ViT-L/16 at 384 pixels on each of the three images, and an encoder of the size of
+  ViT-L over all tokens of the three, with a linear head; random weights. Pillow resizes. Batched,
+  as such models are run; no source is shared, as a reward model's forward takes triples.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import ViTConfig, ViTModel
+from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from benchmarks.accuracy.measures import classic
+from benchmarks.speed.scenes import Triple
+from fuscore_metric import FuScore
+from fuscore_metric.backbones.lite_llama import LiteLlama
+from fuscore_metric.backbones.qwen_vl import QwenVL
+from fuscore_metric.prompts import DEFAULT_ASPECT
+
+LEVEL_VALUES = (1.0, 2.0, 3.0, 4.0, 5.0)
+
+
+class OneByOne:
+    """Scores triples one at a time, with the logits of all words.
+
+    Args:
+        model: Whose backbone to use.
+    """
+
+    def __init__(self, model: FuScore) -> None:
+        self.backbone = model.backbone
+
+    @torch.no_grad()
+    def score(self, triple: Triple) -> float:
+        """Score one triple of files."""
+        pictures = [Image.open(path).convert("RGB") for path in triple]
+        if isinstance(self.backbone, QwenVL):
+            logits, words = self._qwen(self.backbone, pictures)
+        else:
+            logits, words = self._lite(cast(LiteLlama, self.backbone), pictures)
+        probabilities = logits[0, -1].float().softmax(-1)[list(words)]  # of all words, then five
+        values = torch.tensor(LEVEL_VALUES)
+        return float((probabilities * values).sum() / probabilities.sum())
+
+    def _qwen(self, backbone: QwenVL, pictures: list[Any]) -> tuple[Tensor, Sequence[int]]:
+        options = backbone.preprocessing
+        processor = Qwen2VLImageProcessorPil(
+            patch_size=options["patch_size"],
+            temporal_patch_size=options["temporal_patch_size"],
+            merge_size=options["merge_size"],
+            image_mean=options["image_mean"],
+            image_std=options["image_std"],
+            size={"shortest_edge": options["min_pixels"], "longest_edge": options["max_pixels"]},
+        )
+        given = processor(images=pictures, return_tensors="pt")
+        question = backbone._questions[DEFAULT_ASPECT]
+        image_id = backbone.model.config.image_token_id
+        tokens = int(given["image_grid_thw"][0].prod()) // options["merge_size"] ** 2
+        short = [*backbone._prefix_ids, image_id, *question.branch_ids]
+        spread = [i for one in short for i in [one] * (tokens if one == image_id else 1)]
+        ids = torch.tensor(spread)[None]  # (1, L)
+        output = backbone.model(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            pixel_values=given["pixel_values"],
+            image_grid_thw=given["image_grid_thw"],
+            mm_token_type_ids=(ids == image_id).int(),
+            use_cache=False,
+        )
+        return output.logits, question.level_ids
+
+    def _lite(self, backbone: LiteLlama, pictures: list[Any]) -> tuple[Tensor, Sequence[int]]:
+        images = [_unit_range(picture)[None] for picture in pictures]
+        states: list[Tensor] = []
+        hook = backbone.llama.model.register_forward_hook(
+            lambda _module, _inputs, output: states.append(output.last_hidden_state)
+        )
+        backbone.level_logits(backbone.encode(*images), DEFAULT_ASPECT)
+        hook.remove()
+        logits = backbone.llama.lm_head(torch.cat(states, dim=1))  # (1, L, words)
+        return logits, backbone._level_ids[DEFAULT_ASPECT]
+
+
+class VitReward(nn.Module):
+    """ViT-L/16-384 on three images, an encoder of ViT-L's size on all their tokens, a score.
+
+    Args:
+        layers: Of the tower and of the encoder; ViT-L has 24.
+        width: Of both; ViT-L has 1024.
+    """
+
+    side = 384
+
+    def __init__(self, layers: int = 24, width: int = 1024) -> None:
+        super().__init__()
+        config = ViTConfig(
+            image_size=self.side,
+            patch_size=16,
+            hidden_size=width,
+            intermediate_size=4 * width,
+            num_hidden_layers=layers,
+            num_attention_heads=max(1, width // 64),
+        )
+        torch.manual_seed(0)
+        self.tower = ViTModel(config, add_pooling_layer=False)
+        # Only its layers are used: they see tokens, not pixels.
+        self.fusion = ViTModel(config, add_pooling_layer=False).layers
+        self.head = nn.Linear(width, 1)
+        self.eval().requires_grad_(False)
+
+    def forward(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
+        """Normalised images (N, 3, 384, 384) -> (N,)."""
+        seen = self.tower(torch.cat([ir, vis, fused])).last_hidden_state  # (3N, T, D)
+        tokens = torch.cat(seen.chunk(3), dim=1)  # (N, 3T, D)
+        for layer in self.fusion:
+            tokens = layer(tokens)
+        scores: Tensor = self.head(tokens[:, 0])[:, 0]
+        return scores
+
+    @torch.no_grad()
+    def score(self, triples: Sequence[Triple]) -> Tensor:
+        """Score files, all in one batch: (N,)."""
+        columns = zip(*triples, strict=True)
+        return self(*(torch.stack([self._read(path) for path in column]) for column in columns))
+
+    def _read(self, path: Path) -> Tensor:
+        picture = Image.open(path).convert("RGB")
+        small = picture.resize((self.side, self.side), Image.Resampling.BICUBIC)
+        return (_unit_range(small) - 0.5) / 0.5
+
+
+def classic_one(triple: Triple) -> dict[str, float]:
+    """The ten classic measures of one triple of files."""
+    ir, vis, fused = (np.array(Image.open(path)) for path in triple)
+    return classic(ir, vis, fused)
+
+
+class ClassicPool:
+    """The ten classic measures in several processes, which are started once.
+
+    Args:
+        workers: Number of processes.
+    """
+
+    def __init__(self, workers: int) -> None:
+        # Not forked: this process has threads of torch's.
+        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
+
+    def score(self, triples: Sequence[Triple]) -> list[dict[str, float]]:
+        """Measure triples."""
+        return list(self._pool.map(classic_one, triples))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._pool.shutdown()
+
+
+def _unit_range(picture: Any) -> Tensor:
+    """A picture in RGB -> (3, H, W) in [0, 1]."""
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous() / 255

@@ -1,0 +1,194 @@
+"""What a process imports before it answers, and that loading weights gives those of the file."""
+
+import gc
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file, save_file
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from fuscore_metric import CheckpointError, FuScore
+from fuscore_metric.cli._start_up import start_up
+from tests.tiny_model import tiny_fuscore
+
+HEAVY = ("torch", "transformers", "numpy", "PIL", "tokenizers", "huggingface_hub")
+
+# Runs the command line with the arguments that follow, then prints which modules it imported.
+PROBE = """
+import json, sys
+from fuscore_metric.cli import main
+sys.argv[0] = "fuscore"
+try:
+    main()
+    status = 0
+except SystemExit as leave:
+    status = leave.code
+print("\\n" + json.dumps([status, list(sys.modules)]))
+"""
+
+
+def imported_by(*arguments: object, **environment: str) -> tuple[int, set[str], str]:
+    """Exit status and modules of one run of the command line, and what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HF_HUB_OFFLINE": "1"} | environment,
+    )
+    assert done.returncode == 0, done.stderr
+    *said, last = done.stdout.splitlines()
+    status, modules = json.loads(last)
+    return status, set(modules), "\n".join(said) + done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("start_up")
+    tiny_fuscore(folder).save_pretrained(folder / "weights")
+    for name in ("ir", "vis", "fused"):
+        Image.new("RGB", (64, 64), (90, 120, 150)).save(folder / f"{name}.png")
+    return folder
+
+
+def images(folder: Path, **changed: object) -> list[object]:
+    chosen = {name: folder / f"{name}.png" for name in ("ir", "vis", "fused")} | changed
+    return [part for name, value in chosen.items() for part in (f"--{name}", value)]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected_status", "word"),
+    [
+        (["--help"], 0, "score"),
+        (["--version"], 0, "fuscore-metric"),
+        (["score", "--help"], 0, "--fused"),
+        (["explain", "--help"], 0, "--out"),
+        (["score", "--ir", "ir.png"], 2, "--vis"),
+        (["score", "--beauty"], 2, "--beauty"),
+        (["guess"], 2, "guess"),
+        (["score", *images(Path()), "--aspect", "beauty"], 2, "--aspect"),
+        (["score", *images(Path()), "--dtype", "int8"], 2, "--dtype"),
+        (["info"], 0, "fuscore-lite"),
+        (["info", "--weights", "nothing_here"], 2, "nothing_here"),
+        (["merge", "--weights", "a/b", "--out", "."], 2, "`out`"),
+    ],
+)
+def test_what_needs_no_model_imports_nothing_heavy(arguments, expected_status, word):
+    status, modules, said = imported_by(*arguments)
+    assert status == expected_status, said
+    assert word in said
+    assert not modules & set(HEAVY)
+
+
+def test_shell_completion_imports_nothing_heavy():
+    status, modules, said = imported_by(
+        _FUSCORE_COMPLETE="complete_bash", COMP_WORDS="fuscore score --f", COMP_CWORD="2"
+    )
+    assert status == 0, said
+    assert "--fused" in said
+    assert not modules & set(HEAVY)
+
+
+@pytest.mark.parametrize(
+    ("changed", "word"),
+    [({"ir": "missing.png"}, "missing.png"), ({"vis": "text.png"}, "text.png")],
+)
+def test_bad_images_are_refused_before_the_model_is_imported(folder, changed, word):
+    (folder / "text.png").write_text("not an image")
+    paths = {name: folder / file for name, file in changed.items()}
+    status, modules, said = imported_by("score", *images(folder, **paths))
+    assert status == 2
+    assert word in said
+    assert "torch" in modules  # images are read into tensors
+    assert not modules & {"transformers", "tokenizers", "fuscore_metric.model"}
+
+
+def test_a_score_imports_only_what_it_uses(folder):
+    options = ["--weights", folder / "weights", "--json"]
+    status, modules, said = imported_by("score", *images(folder), *options)
+    assert status == 0, said
+    assert {"torch", "fuscore_metric.backbones.lite_llama"} <= modules
+    unused = ("qwen_vl", "qwen2_5_vl", "qwen3_vl", "pretrained")
+    assert not modules & {f"fuscore_metric.backbones.{name}" for name in unused}
+    assert not modules & {f"fuscore_metric.{name}" for name in ("hub", "hub_errors", "reward")}
+    assert not modules & {"fuscore_metric.integrations.pyiqa", "fuscore_training"}
+    # Of transformers: no processor and no tokenizer classes, no family but the Llama.
+    unused = (
+        "tokenization_utils_tokenizers",
+        "image_processing_utils",
+        "models.llama.tokenization_llama",
+    )
+    assert not modules & {f"transformers.{name}" for name in unused}
+    families = {name.split(".")[2] for name in modules if name.startswith("transformers.models.")}
+    assert families <= {"llama", "auto"}
+
+
+@pytest.fixture
+def frozen_objects():
+    """Forget what a test froze: this process is not the command line's."""
+    yield gc.get_freeze_count
+    gc.unfreeze()
+
+
+def test_garbage_is_not_collected_during_start_up_and_is_after_it(frozen_objects):
+    assert gc.isenabled()
+    with start_up():
+        assert not gc.isenabled()
+    assert gc.isenabled()
+    assert frozen_objects() > 0
+
+
+def test_garbage_is_collected_after_a_start_up_that_fails(frozen_objects):
+    with pytest.raises(ValueError, match="a bad image"), start_up():
+        raise ValueError("a bad image")
+    assert gc.isenabled()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_loaded_weights_are_those_of_the_file(folder, dtype):
+    model = FuScore.from_pretrained(folder / "weights", dtype=dtype)
+    stored = load_file(folder / "weights" / "model.safetensors")
+    loaded = model.backbone.state_dict()
+    assert loaded.keys() == stored.keys()
+    for name, tensor in loaded.items():
+        assert torch.equal(tensor, stored[name].to(tensor.dtype)), name
+        assert not name.startswith("llama.") or tensor.dtype == dtype
+        assert not name.startswith("vision.") or tensor.dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_nothing_is_left_unmade_and_buffers_outside_the_file_are_right(folder, dtype):
+    backbone = FuScore.from_pretrained(folder / "weights", dtype=dtype).backbone
+    tensors = dict(backbone.named_parameters()) | dict(backbone.named_buffers())
+    assert not [name for name, tensor in tensors.items() if tensor.is_meta]
+    shape = json.loads((folder / "weights" / "config.json").read_text())["llama"]
+    fresh = LlamaForCausalLM(LlamaConfig(vocab_size=8, **shape))
+    assert dict(fresh.named_buffers())  # the frequencies of the rotary embedding
+    for name, buffer in fresh.named_buffers():
+        assert torch.equal(tensors[f"llama.{name}"], buffer.to(dtype)), name
+
+
+@pytest.mark.parametrize("change", ["missing", "extra", "misshapen"])
+def test_weights_that_do_not_fit_are_refused_by_name(folder, tmp_path, change):
+    for path in (folder / "weights").iterdir():
+        (tmp_path / path.name).write_bytes(path.read_bytes())
+    weights = load_file(tmp_path / "model.safetensors")
+    name = "llama.lm_head.weight"
+    if change == "missing":
+        del weights[name]
+    elif change == "extra":
+        name = "llama.surprise"
+        weights[name] = torch.zeros(3)
+    else:
+        weights[name] = weights[name][:, :-1].contiguous()
+    save_file(weights, tmp_path / "model.safetensors")
+    with pytest.raises(CheckpointError, match="Cannot load the weights") as caught:
+        FuScore.from_pretrained(tmp_path)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
