@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections import defaultdict, deque
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from typing import Self
 
@@ -83,28 +83,46 @@ def plan(shapes: Sequence[tuple[int, ...]], pairs: Sequence[int], batch_size: in
 
 
 class Decoder:
-    """Gives the images of batches, and decodes files ahead of need, in threads.
+    """Gives the images of batches, whose files it decodes in threads.
 
     Args:
         triples: Pictures of all triples.
         batches: In the order of computing; they may be cut meanwhile, not put in another order.
+        ahead: Decode what comes later, too. Not where the CPU computes: its threads wait for each
+            other after each operation, and one that has to share its core holds up all. Decoding
+            beside them cost twice its own time.
     """
 
     def __init__(
-        self, triples: Sequence[tuple[Picture, Picture, Picture]], batches: Sequence[Batch]
+        self,
+        triples: Sequence[tuple[Picture, Picture, Picture]],
+        batches: Sequence[Batch],
+        *,
+        ahead: bool,
     ) -> None:
         self._triples = triples
-        order = ((r, p) for batch in batches for r, p in zip(batch.rows, batch.pairs, strict=True))
-        self._ahead = deque(order)
         self._first: dict[int, int] = {}  # the triple that a source pair is read from
-        for row, pair in self._ahead:
+        order = [(r, p) for batch in batches for r, p in zip(batch.rows, batch.pairs, strict=True)]
+        for row, pair in order:
             self._first.setdefault(pair, row)
+        self._later = deque(order if ahead else [])
+        self._ahead = ahead
         self._futures: dict[Picture, Future[Tensor]] = {}
         self._begun: set[Picture] = set()
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="fuscore-decode")
 
+    def begin(self, batch: Batch) -> None:
+        """Start decoding a batch, or decode it, before its images are asked for."""
+        for row, pair in zip(batch.rows, batch.pairs, strict=True):
+            self._start_triple(row, pair)
+        # Ahead of need, but not of memory.
+        while self._later and sum(picture.bytes for picture in self._futures) < AHEAD_BYTES:
+            self._start_triple(*self._later.popleft())
+        if not self._ahead:
+            wait(self._futures.values())
+
     def sources(self, pairs: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Ir and vis (U, 3, H, W) of source pairs, decoded once each.
+        """Return ir and vis (U, 3, H, W) of source pairs, decoded once each.
 
         Raises:
             InputError: A file is broken, or values are out of range.
@@ -123,18 +141,15 @@ class Decoder:
     def _stack(self, pictures: Sequence[Picture]) -> Tensor:
         for picture in pictures:
             self._start(picture)
-        self._go_ahead()
         # Taken out, so that nothing is held twice. Should they be wanted again, after memory ran
         # out, they are decoded again.
         return to_batch([p.pixels(self._futures.pop(p).result()) for p in pictures])
 
-    def _go_ahead(self) -> None:
-        while self._ahead and sum(picture.bytes for picture in self._futures) < AHEAD_BYTES:
-            row, pair = self._ahead.popleft()
-            needed = self._triples[row] if self._first[pair] == row else self._triples[row][2:]
-            for picture in needed:
-                if picture not in self._begun:
-                    self._start(picture)
+    def _start_triple(self, row: int, pair: int) -> None:
+        needed = self._triples[row] if self._first[pair] == row else self._triples[row][2:]
+        for picture in needed:
+            if picture not in self._begun:
+                self._start(picture)
 
     def _start(self, picture: Picture) -> None:
         self._begun.add(picture)

@@ -316,7 +316,10 @@ def unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
     check_size(pixels.shape[-2], pixels.shape[-1], name)
     colour = pixels[:3]  # without alpha, whose values must not count below
     if colour.dtype == torch.uint8:
-        unit = colour.to(torch.float32) / 255
+        # One new tensor, written in the order in which it will be read.
+        size = (3, *colour.shape[-2:])
+        unit = torch.empty(size, dtype=torch.float32, device=colour.device)
+        unit.copy_(colour).div_(255)
     elif colour.is_floating_point():
         unit = _checked_floats(colour, name, argument)
     elif argument == "ir":

@@ -138,7 +138,7 @@ def judge(
     try:
         with (
             torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()),
-            Decoder(triples, batches) as decoder,
+            Decoder(triples, batches, ahead=model.device.type != "cpu") as decoder,
         ):
             for batch, output in _judged(model, aspect, batches, decoder):
                 outputs |= {row: output[n] for n, row in enumerate(batch.rows)}
@@ -182,6 +182,7 @@ class _Reader:
 
     def judge(self, batch: Batch, aspect: str) -> FuScoreOutput:
         device = self.model.device
+        self.decoder.begin(batch)
         if self._sources is None or self._numbers != batch.sources:
             self._sources = None  # its memory is free before the next pairs are read
             ir, vis = (_to(images, device) for images in self.decoder.sources(batch.sources))

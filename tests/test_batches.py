@@ -1,6 +1,7 @@
 """Which triples are computed together, and that their files are read once, in time."""
 
 import threading
+from concurrent.futures import wait
 
 import numpy as np
 import pytest
@@ -89,8 +90,9 @@ def levels(images):
 
 def test_files_are_decoded_once_and_in_threads(folder, reads):
     triples, planned = opened(folder)
-    with Decoder(triples, planned) as decoder:
+    with Decoder(triples, planned, ahead=True) as decoder:
         for batch in planned:
+            decoder.begin(batch)
             ir, vis = decoder.sources(batch.sources) if batch.rows[0] < 2 else (None, None)
             fused = decoder.fused(batch.rows)
             assert levels(fused) == [row + 2 for row in batch.rows]
@@ -102,19 +104,29 @@ def test_files_are_decoded_once_and_in_threads(folder, reads):
 
 def test_files_are_decoded_ahead_of_need_but_not_too_far(folder, reads, monkeypatch):
     triples, planned = opened(folder)
-    with Decoder(triples, planned) as decoder:
-        decoder.sources(planned[0].sources)
-    assert len(reads) == 10  # all, while the first was waited for
+    with Decoder(triples, planned, ahead=True) as decoder:
+        decoder.begin(planned[0])
+        wait(decoder._futures.values())
+        assert len(reads) == 10  # all
     reads.clear()
     monkeypatch.setattr(batches, "AHEAD_BYTES", 1)
-    with Decoder(triples, planned) as decoder:
-        decoder.sources(planned[0].sources)
-    assert {name for name, _ in reads} <= {"ir[0]", "vis[0]"}
+    with Decoder(triples, planned, ahead=True) as decoder:
+        decoder.begin(planned[0])
+        decoder.fused(planned[0].rows)
+    assert {name for name, _ in reads} == {"ir[0]", "vis[0]", "fused[0]", "fused[2]"}
+
+
+def test_where_the_cpu_computes_a_batch_is_decoded_before(folder, reads):
+    triples, planned = opened(folder)
+    with Decoder(triples, planned, ahead=False) as decoder:
+        decoder.begin(planned[0])
+        assert {name for name, _ in reads} == {"ir[0]", "vis[0]", "fused[0]", "fused[2]"}
+        assert all(future.done() for future in decoder._futures.values())
 
 
 def test_what_is_wanted_again_is_there_again(folder):
     triples, planned = opened(folder)
-    with Decoder(triples, planned) as decoder:
+    with Decoder(triples, planned, ahead=True) as decoder:
         first = decoder.fused((0, 2))
         assert torch.equal(decoder.fused((0,)), first[:1])
         assert torch.equal(decoder.sources((0,))[0], decoder.sources((0,))[0])
@@ -124,7 +136,7 @@ def test_a_broken_file_is_named(folder):
     path = folder / "4.png"
     path.write_bytes(path.read_bytes()[:60])
     triples, planned = opened(folder)
-    with Decoder(triples, planned) as decoder:
+    with Decoder(triples, planned, ahead=True) as decoder:
         decoder.fused((0,))
         with pytest.raises(InputError, match=r"`fused\[2\]` as a readable image"):
             decoder.fused((2,))
@@ -134,7 +146,7 @@ def test_tensors_pass_through_with_their_graph():
     fused = torch.rand(2, 3, 40, 48, requires_grad=True)
     triples = open_triples(np.zeros((40, 48), np.uint8), np.zeros((40, 48), np.uint8), fused)
     planned = plan([x[2].shape for x in triples], source_pairs(triples), 8)
-    with Decoder(triples, planned) as decoder:
+    with Decoder(triples, planned, ahead=True) as decoder:
         decoder.fused((1, 0))[0].sum().backward()
     assert fused.grad[1].eq(1).all()
     assert fused.grad[0].eq(0).all()

@@ -20,7 +20,7 @@ BLOCKS = {
 
 
 def test_every_host_has_a_block():
-    assert set(BLOCKS) == {"pyiqa", "torchmetrics", "reward"}
+    assert set(BLOCKS) == {"rank", "pyiqa", "torchmetrics", "reward"}
 
 
 @pytest.mark.parametrize("name", BLOCKS)

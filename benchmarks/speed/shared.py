@@ -142,9 +142,9 @@ def main() -> None:
     print(f"{machine.flops / 1e9:.0f} GFLOP/s, {machine.bytes / 1e9:.1f} GB/s\n")
     print(
         "| model, aspect | independent, s | shared, s | speed-up | limit by FLOPs (reached) "
-        "| limit by roofline (reached) | max abs ds |"
+        "| limit by roofline (reached) | max abs ds | span of scores |"
     )
-    print("|---|---|---|---|---|---|---|")
+    print("|---|---|---|---|---|---|---|---|")
     for name in given.models:
         model = MODELS[name]()
         for aspect in (DEFAULT_ASPECT, ALL_ASPECTS):
