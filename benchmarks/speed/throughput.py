@@ -88,7 +88,7 @@ def preprocessing(model: FuScore, triples: Sequence[Triple], rounds: int) -> dic
     """Seconds of scoring files.
 
     Returns:
-        `files`: by `score`, which decodes in threads meanwhile. `decode`: all files before
+        `files`: by `score`, which decodes in threads. `decode`: all files before
         anything is computed, by one thread. `memory`: `score` of what that made.
     """
     ir, vis, fused = ([str(path) for path in column] for column in zip(*triples, strict=True))
@@ -105,8 +105,12 @@ def preprocessing(model: FuScore, triples: Sequence[Triple], rounds: int) -> dic
 
 
 def _once(paths: Sequence[str], images: Sequence[Tensor]) -> list[Tensor]:
-    """One object for each path, as there is one path: then memory knows repeated sources too."""
-    first = dict(zip(paths, images, strict=True))
+    """One object for each path: what is read once from files is so from memory, and no more.
+
+    Some paths are copies of one file, whose pixels would be found to be the same picture.
+    """
+    numbered = enumerate(zip(paths, images, strict=True))
+    first = {path: (image + 1e-6 * n).clamp_max(1) for n, (path, image) in numbered}
     return [first[path] for path in paths]
 
 
