@@ -303,7 +303,8 @@ class FuScore(nn.Module):
 
         All that does not depend on `fused` is computed once, at the first `judge`, and kept: what
         the vision part saw, and the language part's keys and values. Many fused images of one
-        source pair cost little more than themselves.
+        source pair cost little more than themselves. (On a CPU the embedded family keeps the maps
+        of a single pair, which are large; several pairs are looked at anew by each `judge`.)
 
         Args:
             ir: (U, 3, H, W) float in [0, 1], on the model's device.

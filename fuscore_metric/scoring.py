@@ -181,6 +181,7 @@ class _Reader:
         self._sources: SourcePairs | None = None
 
     def judge(self, batch: Batch, aspect: str) -> FuScoreOutput:
+        """Judge a batch whose images the decoder has."""
         device = self.model.device
         self.decoder.begin(batch)
         if self._sources is None or self._numbers != batch.sources:
@@ -191,6 +192,7 @@ class _Reader:
         return self.model.judge(self._sources, fused, aspect, batch.pair)
 
     def forget(self) -> None:
+        """Free the memory of the source pairs."""
         self._sources = None
         if self.model.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -205,7 +207,8 @@ def out_of_memory(error: BaseException) -> bool:
 
 
 def _to(images: Tensor, device: torch.device) -> Tensor:
-    if device.type == "cuda" and images.device.type == "cpu":
+    # A copy into page-locked memory would leave the graph.
+    if device.type == "cuda" and images.device.type == "cpu" and not images.requires_grad:
         # Page-locked memory is copied while the GPU still computes what came before.
         return images.pin_memory().to(device, non_blocking=True)
     return images.to(device)

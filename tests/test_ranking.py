@@ -1,5 +1,6 @@
 """Many fused images of one source pair: the scores of `score`, an order, who beats whom."""
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -285,6 +286,23 @@ def test_a_broken_file_midway_keeps_what_is_done(model, tmp_path):
         score(IR, VIS, paths, model=model, batch_size=2)
     assert caught.value.scored.keys() == {0, 1}
     assert not [t for t in threading.enumerate() if t.name.startswith("fuscore-decode")]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a C++ compiler")
+def test_compiled_scores_and_slopes_are_the_same():
+    model, compiled = (FuScore.from_pretrained() for _ in range(2))
+    compiled.compile()
+    found = []
+    for one in (model, compiled):
+        fused = torch.from_numpy(CANDIDATES[0]).movedim(-1, 0)[None].float().div(255)
+        fused.requires_grad_()
+        value = score(IR, VIS, fused, model=one)
+        value.sum().backward()
+        found.append((value.detach(), fused.grad))
+    assert torch.allclose(found[0][0], found[1][0], atol=1e-4)
+    assert torch.allclose(found[0][1], found[1][1], atol=1e-3 * float(found[0][1].abs().max()))
+    assert compiled.backbone.vision._compiled_call_impl is not None
 
 
 REAL_LIMIT = """

@@ -305,6 +305,10 @@ class LiteLlama(Backbone):
         embedded: Tensor = self.llama.model.embed_tokens(ids)
         return embedded.expand(len(like), -1, -1)  # (N, words, hidden)
 
+    def compile_parts(self) -> None:
+        """Compile the convolutions; the statistics read memory more than they compute."""
+        self.vision.compile(dynamic=True)
+
     def save(self, directory: Path) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors`."""
         directory.mkdir(parents=True, exist_ok=True)
