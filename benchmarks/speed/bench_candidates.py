@@ -6,13 +6,12 @@ operating system has in memory already.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 
-from benchmarks.speed.clock import machine, peak_mebibytes
+from benchmarks.speed.clock import measure
 from benchmarks.speed.models import MODELS
 from benchmarks.speed.peers import ClassicPool, OneByOne, VitReward, classic_one
 from benchmarks.speed.scenes import Scene, Triple, data_folder, scene
@@ -62,31 +61,6 @@ def shared(model: FuScore, here: Scene) -> torch.Tensor:
     return rank(str(here.ir), str(here.vis), files, model=model, batch_size=CANDIDATES).score
 
 
-def measure(
-    benchmark: Any,
-    call: Callable[[], object],
-    *,
-    count: int,
-    rounds: int,
-    group: str,
-    note: str,
-    flops: int | None = None,
-) -> None:
-    """Time a call of `count` triples, and note what the time depends on."""
-    benchmark.group = group
-    peak = peak_mebibytes(call)  # this call also warms up
-    with torch.inference_mode():
-        benchmark.pedantic(call, rounds=rounds)
-    benchmark.extra_info.update(
-        machine(),
-        dtype="float32",
-        triples=count,
-        peak_mebibytes=peak,
-        flops=flops,
-        note=note,
-    )
-
-
 def test_shared(benchmark: Any, named: tuple[str, FuScore], here: Scene) -> None:
     """FuScore, `rank`."""
     name, model = named
@@ -95,7 +69,7 @@ def test_shared(benchmark: Any, named: tuple[str, FuScore], here: Scene) -> None
     measure(
         benchmark,
         lambda: shared(model, here),
-        count=CANDIDATES,
+        triples=CANDIDATES,
         rounds=ROUNDS[name],
         group=group(name),
         note="FuScore, `rank`: sources once",
@@ -110,7 +84,7 @@ def test_independent(benchmark: Any, named: tuple[str, FuScore], here: Scene) ->
     measure(
         benchmark,
         lambda: independent(model, here),
-        count=CANDIDATES,
+        triples=CANDIDATES,
         rounds=ROUNDS[name],
         group=group(name),
         note=f"FuScore, a batch of {CANDIDATES} triples, nothing shared",
@@ -125,7 +99,7 @@ def test_one_by_one(benchmark: Any, named: tuple[str, FuScore], here: Scene) -> 
     measure(
         benchmark,
         lambda: [peer.score(triple) for triple in triples(here)],
-        count=CANDIDATES,
+        triples=CANDIDATES,
         rounds=ROUNDS[name],
         group=group(name),
         note="(a) same backbone, one triple a call, Pillow, logits of all words",
@@ -138,7 +112,7 @@ def test_classic(benchmark: Any, here: Scene) -> None:
     measure(
         benchmark,
         lambda: list(map(classic_one, triples(here))),
-        count=CANDIDATES,
+        triples=CANDIDATES,
         rounds=1,
         group=GROUP,
         note="(b) ten classic measures, one process",
@@ -152,7 +126,7 @@ def test_classic_in_processes(benchmark: Any, here: Scene) -> None:
         measure(
             benchmark,
             lambda: pool.score(triples(here)),
-            count=CANDIDATES,
+            triples=CANDIDATES,
             rounds=1,
             group=GROUP,
             note="(b) ten classic measures, as many processes as threads",
@@ -165,7 +139,7 @@ def test_vit_reward(benchmark: Any, here: Scene) -> None:
     measure(
         benchmark,
         lambda: peer.score(triples(here)[:VIT_TRIPLES]),
-        count=VIT_TRIPLES,
+        triples=VIT_TRIPLES,
         rounds=1,
         group=GROUP,
         note=f"(c) ViT-L/16-384 x 3 + ViT-L encoder, a batch of {VIT_TRIPLES} triples only",

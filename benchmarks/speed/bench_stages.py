@@ -6,7 +6,6 @@ no source; seconds are of the whole batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmarks.speed.clock import machine, peak_mebibytes
+from benchmarks.speed import clock
 from benchmarks.speed.models import MODELS
 from benchmarks.speed.scenes import Triple, data_folder, separate_triples
 from benchmarks.speed.work import work
@@ -34,6 +33,8 @@ BATCH = 8
 ROUNDS = {"embedded": 3, "0.1B": 2}
 WORDS = 151_936
 """Rows of the real models' heads."""
+
+measure = partial(clock.measure, triples=BATCH)
 
 
 @pytest.fixture(scope="module")
@@ -53,30 +54,6 @@ def images(files: list[Triple]) -> list[Tensor]:
 def named(request: pytest.FixtureRequest) -> tuple[str, FuScore]:
     """A model and its name."""
     return request.param, MODELS[request.param]()
-
-
-def measure(
-    benchmark: Any,
-    call: Callable[[], object],
-    *,
-    group: str,
-    note: str,
-    rounds: int,
-    flops: int | None = None,
-) -> None:
-    """Time a call, and note what the time depends on."""
-    benchmark.group = group
-    peak = peak_mebibytes(call)  # this call also warms up
-    with torch.inference_mode():
-        benchmark.pedantic(call, rounds=rounds)
-    benchmark.extra_info.update(
-        machine(),
-        dtype="float32",
-        triples=BATCH,
-        peak_mebibytes=peak,
-        flops=flops,
-        note=note,
-    )
 
 
 def first(images: list[Tensor]) -> list[Tensor]:

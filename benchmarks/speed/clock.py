@@ -8,6 +8,7 @@ import platform
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -93,3 +94,33 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.split(":")[1].strip()
     return platform.machine()
+
+
+def measure(
+    benchmark: Any,
+    call: Callable[[], object],
+    *,
+    triples: int,
+    rounds: int,
+    group: str,
+    note: str,
+    flops: int | None = None,
+) -> None:
+    """Time a call by pytest-benchmark, and note what the time depends on.
+
+    Args:
+        benchmark: pytest-benchmark's fixture.
+        call: What is timed; it runs once before.
+        triples: How many it judges.
+        rounds: How often.
+        group: Stage or task.
+        note: What is done.
+        flops: Counted multiply-adds, twice.
+    """
+    benchmark.group = group
+    peak = peak_mebibytes(call)  # this call also warms up
+    with torch.inference_mode():
+        benchmark.pedantic(call, rounds=rounds)
+    benchmark.extra_info.update(
+        machine(), dtype="float32", triples=triples, peak_mebibytes=peak, flops=flops, note=note
+    )

@@ -73,10 +73,10 @@ class OneByOne:
             size={"shortest_edge": options["min_pixels"], "longest_edge": options["max_pixels"]},
         )
         given = processor(images=pictures, return_tensors="pt")
-        question = backbone._questions[DEFAULT_ASPECT]
+        question = backbone.chat.questions[DEFAULT_ASPECT]
         image_id = backbone.model.config.image_token_id
         tokens = int(given["image_grid_thw"][0].prod()) // options["merge_size"] ** 2
-        short = [*backbone._prefix_ids, image_id, *question.branch_ids]
+        short = [*backbone.chat.before, image_id, *question.branch_ids]
         spread = [i for one in short for i in [one] * (tokens if one == image_id else 1)]
         ids = torch.tensor(spread)[None]  # (1, L)
         output = backbone.model(

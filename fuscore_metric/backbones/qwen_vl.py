@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
@@ -33,15 +33,13 @@ from fuscore_metric.backbones.prompt_tree import (
     rows,
     tree_mask,
 )
+from fuscore_metric.backbones.qwen_chat import Question, QwenChat
 from fuscore_metric.checkpoint import CheckpointError
 from fuscore_metric.images import fit_pixels, resize
-from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import (
-    ASPECTS,
     DEFAULT_ASPECT,
     IMAGE_ORDER,
     ImageName,
-    Prompt,
     build_prompt,
 )
 
@@ -52,21 +50,8 @@ MAX_TOKENS = 512
 
 FIXED_BY_MODEL = ("patch_size", "merge_size", "temporal_patch_size")
 
-IMAGE_TOKEN = "<|image_pad|>"
-VISION_START, VISION_END = "<|vision_start|>", "<|vision_end|>"
-ASSISTANT = "<|im_start|>assistant\n"
-SPECIAL_TOKENS = (IMAGE_TOKEN, VISION_START, VISION_END, "<|im_start|>", "<|im_end|>")
-
-
 CHUNK_BYTES = 32 * 2**20
 """Largest activation on a CPU; glibc maps larger blocks anew each time."""
-
-
-class Question(NamedTuple):
-    """One aspect's prompt behind the fused image, and its level words."""
-
-    branch_ids: list[int]
-    level_ids: tuple[int, ...]
 
 
 class QwenVL(Backbone):
@@ -108,9 +93,7 @@ class QwenVL(Backbone):
         self.tokenizer = tokenizer
         self._int8 = False
         self.preprocessing = self._preprocessing(model.config.vision_config, preprocessing or {})
-        self._check_special_tokens()
-        self._prefix_ids = self._ids(self._chat_before())
-        self._questions = {aspect: self._question(build_prompt(aspect)) for aspect in ASPECTS}
+        self.chat = QwenChat(tokenizer, model.config.image_token_id, self.system)
 
     def encode_sources(self, ir: Tensor, vis: Tensor) -> Encoded:
         """Run the vision tower on the sources.
@@ -140,12 +123,12 @@ class QwenVL(Backbone):
     def read_sources(self, encoded: Encoded) -> Prefix:
         """Read the chat up to the fused image: U rows of keys and values."""
         names: tuple[ImageName, ...] = ("ir", "vis")
-        length = len(self._prefix_ids) + 2 * encoded["ir"].shape[1]
+        length = len(self.chat.before) + 2 * encoded["ir"].shape[1]
         parts = self._parts(encoded, (*names, "source_grid"), length)
         return joined([self._read_sources(part, names) for part in parts])
 
     def _read_sources(self, encoded: Encoded, names: Sequence[ImageName]) -> Prefix:
-        embeddings, is_image = self._embed(encoded, names, self._prefix_ids)  # (U, P, D), (P,)
+        embeddings, is_image = self._embed(encoded, names, self.chat.before)  # (U, P, D), (P,)
         positions = self._positions(encoded["source_grid"], encoded["ir"].shape[1])
         return read_prefix(
             self.model.model.language_model,
@@ -158,7 +141,7 @@ class QwenVL(Backbone):
         self, encoded: Encoded, aspects: Sequence[str], prefix: Prefix | None = None
     ) -> Tensor:
         """Ask the language model: (N, A, 5), float32 in every dtype of the weights."""
-        questions = [self._questions[build_prompt(aspect).aspect] for aspect in aspects]
+        questions = [self.chat.questions[build_prompt(aspect).aspect] for aspect in aspects]
         names: tuple[ImageName, ...] = ("fused",)
         if prefix is None and self._without_cache:
             # The sources stand before each fused image, in the same sequence.
@@ -178,7 +161,7 @@ class QwenVL(Backbone):
         prefix: Prefix,
     ) -> Tensor:
         """Last hidden states (N, A, D) of each question, behind the images `names`."""
-        chat = [self._image_id] if prefix else [*self._prefix_ids, self._image_id]
+        chat = [self.chat.image_id] if prefix else [*self.chat.before, self.chat.image_id]
         images, is_image = self._embed(encoded, names, chat)  # (N, S, D), (S,)
         texts = [self._text(question.branch_ids, images) for question in questions]
         stem, lengths = len(is_image), [text.shape[1] for text in texts]
@@ -287,10 +270,10 @@ class QwenVL(Backbone):
             (B, L, D), and on the CPU (L,) where image tokens are.
         """
         images = torch.cat([encoded[name] for name in names], dim=1)  # (B, K T, D)
-        spread = self._spread(ids, images.shape[1] // len(names))  # (L,)
+        spread = self.chat.spread(ids, images.shape[1] // len(names))  # (L,)
         text = self._text(spread, images)
         images = images.to(text.device)  # parts of a big model may be on different devices
-        is_image = torch.tensor(spread) == self._image_id
+        is_image = torch.tensor(spread) == self.chat.image_id
         return text.index_copy(1, is_image.nonzero().flatten().to(text.device), images), is_image
 
     def _text(self, ids: list[int], like: Tensor) -> Tensor:
@@ -298,10 +281,6 @@ class QwenVL(Backbone):
         embedding = self.model.get_input_embeddings()
         embedded: Tensor = embedding(torch.tensor(ids, device=like.device))
         return embedded.expand(len(like), -1, -1)
-
-    def _spread(self, ids: list[int], tokens: int) -> list[int]:
-        """Tokens with room for all of each image's."""
-        return [i for one in ids for i in [one] * (tokens if one == self._image_id else 1)]
 
     def _positions(self, grid: Tensor, tokens: int) -> Tensor:
         """The model's own positions of the prompt, to the first token after the images, on the CPU.
@@ -317,12 +296,14 @@ class QwenVL(Backbone):
         Returns:
             (3, B, L) int64: along time, height and width.
         """
-        behind = self._questions[DEFAULT_ASPECT].branch_ids[0]
-        ids = torch.tensor(self._spread([*self._prefix_ids, self._image_id, behind], tokens))
+        behind = self.chat.questions[DEFAULT_ASPECT].branch_ids[0]
+        ids = torch.tensor(
+            self.chat.spread([*self.chat.before, self.chat.image_id, behind], tokens)
+        )
         grids, which = torch.unique(grid.cpu(), dim=0, return_inverse=True)
         positions: Tensor = self.model.model.get_rope_index(
             input_ids=ids.expand(len(grids), -1),  # (B, L)
-            mm_token_type_ids=(ids == self._image_id).int().expand(len(grids), -1),  # (B, L)
+            mm_token_type_ids=(ids == self.chat.image_id).int().expand(len(grids), -1),  # (B, L)
             image_grid_thw=grids.repeat_interleave(len(IMAGE_ORDER), dim=0),  # (3B, 3)
         )[0]
         return positions[:, which]
@@ -340,40 +321,6 @@ class QwenVL(Backbone):
             weight = head.weight[ids].to(last.device, wide)  # (A, 5, D)
             logits = torch.einsum("nad,ald->nal", last.to(wide), weight)
             return logits if head.bias is None else logits + head.bias[ids].to(logits)
-
-    @property
-    def _image_id(self) -> int:
-        found: int = self.model.config.image_token_id
-        return found
-
-    def _ids(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False)
-        return found
-
-    def _question(self, prompt: Prompt) -> Question:
-        # Special tokens separate: what stands before them cannot change the pieces after them.
-        text = f"{VISION_END}\n{prompt.question}<|im_end|>\n{ASSISTANT}{prompt.answer_prefix}"
-        level_ids = level_token_ids(self.tokenizer, ASSISTANT + prompt.answer_prefix)
-        return Question(self._ids(text), level_ids)
-
-    def _chat_before(self) -> str:
-        """The chat up to the fused image's first token, the same for all aspects."""
-        system = f"<|im_start|>system\n{self.system}<|im_end|>\n" if self.system else ""
-        labels = build_prompt(DEFAULT_ASPECT).labels
-        images = f"{IMAGE_TOKEN}{VISION_END}\n".join(
-            f"{label}{VISION_START}" for _, label in labels
-        )
-        return f"{system}<|im_start|>user\n{images}"
-
-    def _check_special_tokens(self) -> None:
-        image_id = self._image_id
-        for token in SPECIAL_TOKENS:
-            ids = self._ids(token)
-            if len(ids) != 1 or (token == IMAGE_TOKEN and ids != [image_id]):
-                raise ValueError(
-                    f"Expected a tokenizer of the family {self.family}, with {token!r} as one "
-                    f"token ({IMAGE_TOKEN!r} as {image_id}), got {ids}"
-                )
 
     @classmethod
     def _preprocessing(cls, vision: Any, given: Mapping[str, Any]) -> dict[str, Any]:
