@@ -197,4 +197,4 @@ def _place(pixels: Tensor) -> Hashable:
     """Where in memory the pixels are: rows of an expanded batch are one image."""
     if pixels.requires_grad:
         return id(pixels)
-    return pixels.device, pixels.data_ptr(), pixels.stride()
+    return pixels.device, pixels.data_ptr(), tuple(pixels.shape), pixels.stride()
