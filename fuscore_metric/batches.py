@@ -15,7 +15,7 @@ from typing import Self
 import torch
 from torch import Tensor
 
-from fuscore_metric.images import to_batch
+from fuscore_metric.images import InputError, to_batch
 from fuscore_metric.pictures import Picture
 
 THREADS = min(4, os.cpu_count() or 1)
@@ -23,6 +23,18 @@ THREADS = min(4, os.cpu_count() or 1)
 
 AHEAD_BYTES = 64 * 2**20
 """Decoded pixels that may wait for their turn; some 70 images of 640x480."""
+
+
+class BrokenFileError(InputError):
+    """A file that could not be decoded when its turn came.
+
+    Attributes:
+        rows: Numbers of the triples that need it, of those asked for.
+    """
+
+    def __init__(self, message: str, rows: Sequence[int]) -> None:
+        super().__init__(message)
+        self.rows = tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -47,6 +59,13 @@ class Batch:
         """(N,) int64: place of each triple's source pair in `sources`."""
         place = {number: index for index, number in enumerate(self.sources)}
         return torch.tensor([place[number] for number in self.pairs])
+
+    def part(self, rows: Sequence[int]) -> tuple[Batch, Batch | None]:
+        """Cut into these triples and the others, if there are any."""
+        chosen = set(rows)
+        both = list(zip(self.rows, self.pairs, strict=True))
+        ours, rest = ([x for x in both if (x[0] in chosen) == wanted] for wanted in (True, False))
+        return Batch(*zip(*ours, strict=True)), Batch(*zip(*rest, strict=True)) if rest else None
 
     def split(self, size: int) -> list[Batch]:
         """Cut into batches of at most `size` triples."""
@@ -121,29 +140,40 @@ class Decoder:
         if not self._ahead:
             wait(self._futures.values())
 
-    def sources(self, pairs: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return ir and vis (U, 3, H, W) of source pairs, decoded once each.
+    def sources(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Return ir and vis (U, 3, H, W) of a batch's source pairs, decoded once each.
 
         Raises:
-            InputError: A file is broken, or values are out of range.
+            BrokenFileError: A file is broken, or values are out of range.
         """
-        rows = [self._triples[self._first[pair]] for pair in pairs]
-        return self._stack([row[0] for row in rows]), self._stack([row[1] for row in rows])
+        needed_by: dict[int, list[int]] = {pair: [] for pair in batch.sources}
+        for row, pair in zip(batch.rows, batch.pairs, strict=True):
+            needed_by[pair].append(row)
+        triples = [self._triples[self._first[pair]] for pair in needed_by]
+        rows = list(needed_by.values())
+        ir, vis = (self._stack([triple[n] for triple in triples], rows) for n in range(2))
+        return ir, vis
 
-    def fused(self, rows: Sequence[int]) -> Tensor:
-        """Fused images (N, 3, H, W) of triples.
+    def fused(self, batch: Batch) -> Tensor:
+        """Fused images (N, 3, H, W) of a batch's triples.
 
         Raises:
-            InputError: A file is broken, or values are out of range.
+            BrokenFileError: A file is broken, or values are out of range.
         """
-        return self._stack([self._triples[row][2] for row in rows])
+        return self._stack([self._triples[row][2] for row in batch.rows], [[r] for r in batch.rows])
 
-    def _stack(self, pictures: Sequence[Picture]) -> Tensor:
+    def _stack(self, pictures: Sequence[Picture], needed_by: Sequence[Sequence[int]]) -> Tensor:
         for picture in pictures:
             self._start(picture)
         # Taken out, so that nothing is held twice. Should they be wanted again, after memory ran
-        # out, they are decoded again.
-        return to_batch([p.pixels(self._futures.pop(p).result()) for p in pictures])
+        # out or another file was broken, they are decoded again.
+        loaded = []
+        for picture, rows in zip(pictures, needed_by, strict=True):
+            try:
+                loaded.append(picture.pixels(self._futures.pop(picture).result()))
+            except InputError as error:
+                raise BrokenFileError(str(error), rows) from error
+        return to_batch(loaded)
 
     def _start_triple(self, row: int, pair: int) -> None:
         needed = self._triples[row] if self._first[pair] == row else self._triples[row][2:]

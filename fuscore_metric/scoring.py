@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
+from contextlib import closing
 from dataclasses import fields
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from fuscore_metric.batches import Batch, Decoder, plan
+from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
 from fuscore_metric.images import ImagesLike
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
 from fuscore_metric.pictures import Picture, open_triples, source_pairs
@@ -128,19 +129,12 @@ def judge(
     Raises:
         InputError: A file turns out to be broken.
     """
-    needs_graph = any(
-        isinstance(picture.source, Tensor) and picture.source.requires_grad
-        for triple in triples
-        for picture in triple
-    )
-    batches = plan([fused.shape for _, _, fused in triples], source_pairs(triples), batch_size)
     outputs: dict[int, FuScoreOutput] = {}
     try:
-        with (
-            torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()),
-            Decoder(triples, batches, ahead=model.device.type != "cpu") as decoder,
-        ):
-            for batch, output in _judged(model, aspect, batches, decoder):
+        with closing(judge_each(triples, model, aspect=aspect, batch_size=batch_size)) as judged:
+            for batch, output in judged:
+                if isinstance(output, Exception):
+                    raise output
                 outputs |= {row: output[n] for n, row in enumerate(batch.rows)}
     except BaseException as error:
         error.scored = outputs  # type: ignore[attr-defined]
@@ -148,28 +142,55 @@ def judge(
     return _stack([outputs[row] for row in range(len(triples))])
 
 
-def _judged(
-    model: FuScore, aspect: str, batches: Sequence[Batch], decoder: Decoder
-) -> Iterator[tuple[Batch, FuScoreOutput]]:
-    """Judge batch after batch; one that does not fit into memory is cut in two."""
-    waiting, reader = deque(batches), _Reader(model, decoder)
-    while waiting:
-        batch = waiting.popleft()
-        output = None
-        try:
-            output = reader.judge(batch, aspect)
-        except (MemoryError, RuntimeError) as error:
-            if not out_of_memory(error) or len(batch.rows) == 1:
-                raise
-        if output is not None:
-            yield batch, output
-            continue
-        # Out here, because an exception holds on to all that was computed.
-        reader.forget()
-        count = len(batch.rows)
-        size = -(-count // 2)
-        log.warning("out of memory with %d triples at once, going on with %d", count, size)
-        waiting = deque(part for whole in (batch, *waiting) for part in whole.split(size))
+def judge_each(
+    triples: Sequence[tuple[Picture, Picture, Picture]],
+    model: FuScore,
+    *,
+    aspect: str = DEFAULT_ASPECT,
+    batch_size: int = DEFAULT_BATCH_SIZE,
+) -> Generator[tuple[Batch, FuScoreOutput | Exception]]:
+    """Judge triples batch after batch, going on after those that cannot be judged.
+
+    A batch that does not fit into memory is cut in two.
+
+    Yields:
+        A batch, whose `rows` are places in `triples`, and the output of its triples, or what kept
+        them from being judged: a broken file, or no memory for a single one.
+    """
+    needs_graph = any(
+        isinstance(picture.source, Tensor) and picture.source.requires_grad
+        for triple in triples
+        for picture in triple
+    )
+    batches = plan([fused.shape for _, _, fused in triples], source_pairs(triples), batch_size)
+    with Decoder(triples, batches, ahead=model.device.type != "cpu") as decoder:
+        waiting, reader = deque(batches), _Reader(model, decoder)
+        while waiting:
+            batch = waiting.popleft()
+            output: FuScoreOutput | Exception | None = None
+            try:
+                # Not around the loop: the mode would hold for whoever takes from this generator.
+                with torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()):
+                    output = reader.judge(batch, aspect)
+            except BrokenFileError as error:
+                broken, sound = batch.part(error.rows)
+                if sound is not None:
+                    waiting.appendleft(sound)
+                batch, output = broken, error
+            except (MemoryError, RuntimeError) as error:
+                if not out_of_memory(error):
+                    raise
+                if len(batch.rows) == 1:
+                    output = error
+            if output is not None:
+                yield batch, output
+                continue
+            # Out here, because an exception holds on to all that was computed.
+            reader.forget()
+            count = len(batch.rows)
+            size = -(-count // 2)
+            log.warning("out of memory with %d triples at once, going on with %d", count, size)
+            waiting = deque(part for whole in (batch, *waiting) for part in whole.split(size))
 
 
 class _Reader:
@@ -186,9 +207,9 @@ class _Reader:
         self.decoder.begin(batch)
         if self._sources is None or self._numbers != batch.sources:
             self._sources = None  # its memory is free before the next pairs are read
-            ir, vis = (_to(images, device) for images in self.decoder.sources(batch.sources))
+            ir, vis = (_to(images, device) for images in self.decoder.sources(batch))
             self._numbers, self._sources = batch.sources, self.model.read(ir, vis)
-        fused = _to(self.decoder.fused(batch.rows), device)
+        fused = _to(self.decoder.fused(batch), device)
         return self.model.judge(self._sources, fused, aspect, batch.pair)
 
     def forget(self) -> None:

@@ -12,7 +12,7 @@ import torch
 from fuscore_training.tuning import TuneOptions, tune
 from safetensors.torch import load_file, save_file
 
-from fuscore_metric import CheckpointError, FuScore, FuScoreSpec
+from fuscore_metric import CheckpointError, FuScore, FuScoreSpec, optional
 from fuscore_metric.backbones import backbone_class, pretrained
 from fuscore_metric.backbones.lite_llama import LiteLlama
 from fuscore_metric.backbones.qwen3_vl import Qwen3VL
@@ -287,11 +287,11 @@ class TestPlacement:
 class TestQuantised:
     def test_says_what_to_install(self, saved, monkeypatch):
         monkeypatch.setattr(
-            pretrained,
+            optional,
             "find_spec",
             lambda name: None if name == "bitsandbytes" else find_spec(name),
         )
-        with pytest.raises(ImportError, match="needs bitsandbytes: pip install bitsandbytes"):
+        with pytest.raises(ImportError, match="needs bitsandbytes: pip install 'bitsandbytes'"):
             FuScore.from_pretrained(saved, quantize="4bit")
 
     def test_unknown_ways_are_refused(self, saved):
@@ -359,7 +359,7 @@ def test_compiled_scores_are_the_same(saved, adapted):
 
 @pytest.mark.parametrize("package", ["peft", "accelerate"])
 def test_a_missing_package_is_named(saved, monkeypatch, package):
-    monkeypatch.setattr(pretrained, "find_spec", lambda name: None if name == package else 1)
+    monkeypatch.setattr(optional, "find_spec", lambda name: None if name == package else 1)
     with pytest.raises(
         ImportError, match=f"needs {package}: pip install 'fuscore-metric\\[large\\]'"
     ):

@@ -93,8 +93,8 @@ def test_files_are_decoded_once_and_in_threads(folder, reads):
     with Decoder(triples, planned, ahead=True) as decoder:
         for batch in planned:
             decoder.begin(batch)
-            ir, vis = decoder.sources(batch.sources) if batch.rows[0] < 2 else (None, None)
-            fused = decoder.fused(batch.rows)
+            ir, vis = decoder.sources(batch) if batch.rows[0] < 2 else (None, None)
+            fused = decoder.fused(batch)
             assert levels(fused) == [row + 2 for row in batch.rows]
             if ir is not None:
                 assert levels(ir) == levels(vis) == [row % 2 for row in batch.rows[:1]]
@@ -112,7 +112,7 @@ def test_files_are_decoded_ahead_of_need_but_not_too_far(folder, reads, monkeypa
     monkeypatch.setattr(batches, "AHEAD_BYTES", 1)
     with Decoder(triples, planned, ahead=True) as decoder:
         decoder.begin(planned[0])
-        decoder.fused(planned[0].rows)
+        decoder.fused(planned[0])
     assert {name for name, _ in reads} == {"ir[0]", "vis[0]", "fused[0]", "fused[2]"}
 
 
@@ -127,9 +127,9 @@ def test_where_the_cpu_computes_a_batch_is_decoded_before(folder, reads):
 def test_what_is_wanted_again_is_there_again(folder):
     triples, planned = opened(folder)
     with Decoder(triples, planned, ahead=True) as decoder:
-        first = decoder.fused((0, 2))
-        assert torch.equal(decoder.fused((0,)), first[:1])
-        assert torch.equal(decoder.sources((0,))[0], decoder.sources((0,))[0])
+        first = decoder.fused(planned[0])
+        assert torch.equal(decoder.fused(Batch((0,), (0,))), first[:1])
+        assert torch.equal(decoder.sources(Batch((0,), (0,)))[0], decoder.sources(Batch((0,), (0,)))[0])
 
 
 def test_a_broken_file_is_named(folder):
@@ -137,9 +137,9 @@ def test_a_broken_file_is_named(folder):
     path.write_bytes(path.read_bytes()[:60])
     triples, planned = opened(folder)
     with Decoder(triples, planned, ahead=True) as decoder:
-        decoder.fused((0,))
+        decoder.fused(Batch((0,), (0,)))
         with pytest.raises(InputError, match=r"`fused\[2\]` as a readable image"):
-            decoder.fused((2,))
+            decoder.fused(Batch((2,), (0,)))
 
 
 def test_tensors_pass_through_with_their_graph():
@@ -147,6 +147,6 @@ def test_tensors_pass_through_with_their_graph():
     triples = open_triples(np.zeros((40, 48), np.uint8), np.zeros((40, 48), np.uint8), fused)
     planned = plan([x[2].shape for x in triples], source_pairs(triples), 8)
     with Decoder(triples, planned, ahead=True) as decoder:
-        decoder.fused((1, 0))[0].sum().backward()
+        decoder.fused(Batch((1, 0), (0, 0)))[0].sum().backward()
     assert fused.grad[1].eq(1).all()
     assert fused.grad[0].eq(0).all()

@@ -41,8 +41,10 @@ class CellMoments(torch.autograd.Function):
             part = map_[:, :, place]
             sums.append(_sum_of_rows(part))
             sums += [_sum_of_rows(part * factor[:, :, place]) for factor in (map_, *others)]
-        means = torch.stack(sums) @ _columns(map_, grid)  # (grid x K, N, C, grid)
-        heights = map_.new_tensor([place.stop - place.start for place in windows])
+        # In float64 from here on: a variance is a small difference of these means.
+        columns = _columns(map_, grid)
+        means = torch.stack(sums).to(columns.dtype) @ columns  # (grid x K, N, C, grid)
+        heights = means.new_tensor([place.stop - place.start for place in windows])
         means = means.reshape(grid, -1, *means.shape[1:]) / heights.view(-1, 1, 1, 1, 1)
         return tuple(means.movedim(0, 3))  # K times (N, C, grid, grid)
 
@@ -52,7 +54,7 @@ class CellMoments(torch.autograd.Function):
         map_, *others = ctx.saved_tensors
         needed, _, *needed_others = ctx.needs_input_grad
         mean, square, *products = (
-            torch.ops.aten._adaptive_avg_pool2d_backward(slope.contiguous(), map_)
+            torch.ops.aten._adaptive_avg_pool2d_backward(slope.contiguous().to(map_.dtype), map_)
             for slope in slopes
         )
         own = None
@@ -74,7 +76,9 @@ def _windows(length: int, grid: int) -> list[slice]:
 
 def _columns(map_: Tensor, grid: int) -> Tensor:
     """(w, grid): a product with it takes means over the columns of each cell."""
-    columns = map_.new_zeros(map_.shape[3], grid)
+    # Apple's GPUs have no float64.
+    dtype = torch.float32 if map_.device.type == "mps" else torch.float64
+    columns = map_.new_zeros(map_.shape[3], grid, dtype=dtype)
     for number, place in enumerate(_windows(map_.shape[3], grid)):
         columns[place, number] = 1 / (place.stop - place.start)
     return columns
@@ -101,7 +105,7 @@ def cell_moments(maps: Maps, others: Sequence[Maps], grid: int) -> list[Tensor]:
         grid: Cells along each side.
 
     Returns:
-        (N, grid * grid, C) float32: the mean, that of the square, and that of each product.
+        (N, grid * grid, C) float64 (float32 on Apple's GPUs): the mean, that of the square, and that of each product.
     """
     moments_of: Any = CellMoments.apply
     pooled: list[list[Tensor]] = [[] for _ in range(2 + len(others))]
@@ -223,12 +227,12 @@ class LocalStatistics:
         when the picture is mirrored.
         """
         pixels = self.mean[..., : self.maps.pixels[0].shape[1]]
-        return torch.cat([pixels, 0.5 * self.variance.log()], dim=-1)
+        return torch.cat([pixels, 0.5 * self.variance.log()], dim=-1).float()
 
     def correlations(self) -> list[Tensor]:
         """(N, cells, C) each: correlation of each channel with each reference's, in [-1, 1]."""
         return [
-            (product - self.mean * other.mean) / (self.variance * other.variance).sqrt()
+            ((product - self.mean * other.mean) / (self.variance * other.variance).sqrt()).float()
             for product, other in zip(self._products, self.references, strict=True)
         ]
 

@@ -11,7 +11,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,7 @@ from fuscore_metric.checkpoint import (
     CheckpointError,
     MissingPackageError,
 )
+from fuscore_metric.optional import require
 
 ADAPTER_NAME = "default"  # peft's own
 
@@ -60,7 +60,7 @@ def read_pretrained(
     )
     options: dict[str, Any] = {"dtype": dtype, "use_safetensors": True, "local_files_only": True}
     if device_map is not None:
-        require("accelerate", "`device_map`")
+        require("`device_map`", "accelerate", install="fuscore-metric[large]")
         options["device_map"] = device_map
     if quantize is not None:
         options["quantization_config"] = _quantization(quantize, dtype)
@@ -77,19 +77,8 @@ def read_pretrained(
     return model, tokenizer
 
 
-def require(package: str, what: str) -> None:
-    """Refuse to go on without an optional package.
-
-    Raises:
-        MissingPackageError: It is not installed; the message says how to.
-    """
-    if find_spec(package) is None:
-        how = package if package == "bitsandbytes" else "'fuscore-metric[large]'"
-        raise MissingPackageError(f"{what} needs {package}: pip install {how}")
-
-
 def _quantization(quantize: str, dtype: torch.dtype) -> Any:
-    require("bitsandbytes", f"`quantize={quantize!r}`")
+    require(f"`quantize={quantize!r}`", "bitsandbytes", install="bitsandbytes")
     import transformers
 
     config: Any = transformers.BitsAndBytesConfig
@@ -143,7 +132,7 @@ def load_adapter(model: Any, directory: Path) -> Any:
         CheckpointError: There is no adapter, it is no LoRA, or it does not fit the model.
         ImportError: peft is not installed.
     """
-    require("peft", "An adapter")
+    require("An adapter", "peft", install="fuscore-metric[large]")
     from peft import PeftModel, get_peft_model_state_dict
 
     weights = directory / ADAPTER_WEIGHTS
