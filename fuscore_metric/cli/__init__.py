@@ -12,7 +12,7 @@ from rich.console import Console
 
 from fuscore_metric import __version__
 from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
-from fuscore_metric.cli import explain, info, merge, pyiqa, score
+from fuscore_metric.cli import explain, info, merge, pyiqa, rank, score
 
 app = typer.Typer(
     name="fuscore",
@@ -21,6 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 app.command("score")(score.score)
+app.command("rank")(rank.rank)
 app.command("explain")(explain.explain)
 app.command("info")(info.info)
 app.command("merge")(merge.merge)

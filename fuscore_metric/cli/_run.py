@@ -1,0 +1,211 @@
+"""What the commands share that score many triples into a run folder."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+
+from fuscore_metric.optional import require
+from fuscore_metric.results.rows import Entry, Row
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+    from rich.progress import Progress
+
+    from fuscore_metric.model import FuScore
+    from fuscore_metric.results.run_folder import RunFolder
+    from fuscore_metric.results.settings import RunSettings
+
+SOME_FAILED, STOPPED = 1, 130
+"""Exit statuses: some rows have an error instead of a score; stopped by the user."""
+
+Out = Annotated[
+    Path,
+    typer.Option(help="Run folder: what is there is kept, a run that was stopped goes on."),
+]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Begin anew; what is in the run folder is lost.")
+]
+BatchSize = Annotated[int, typer.Option(min=1, help="Triples computed at once; changes no score.")]
+Progressing = Annotated[bool, typer.Option(help="Show a progress bar, on a terminal.")]
+
+
+def require_tables(command: str) -> None:
+    """Refuse a command that makes tables where the packages for them are missing.
+
+    Raises:
+        MissingPackageError: The extra [report] is not installed.
+    """
+    require(f"`fuscore {command}`", "pandas", "pyarrow", "scipy", install="fuscore-metric[report]")
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """How the triples of a run are scored.
+
+    Attributes:
+        weights: "embedded", a directory, or a hub id.
+        revision: Hub revision of the weights.
+        aspect: What to judge.
+        device: Where to compute.
+        dtype: Floating dtype of the weights, or None.
+        batch_size: Triples computed at once.
+    """
+
+    weights: str
+    revision: str | None
+    aspect: str
+    device: str
+    dtype: str | None
+    batch_size: int
+
+    def load(self, *, ir: str, vis: str) -> tuple[FuScore, RunSettings]:
+        """Load the model, and record what it scores with.
+
+        Raises:
+            CheckpointError: The weights cannot be had or used.
+        """
+        from fuscore_metric.locate import find_checkpoint
+        from fuscore_metric.model import FuScore
+        from fuscore_metric.results.settings import describe
+
+        model = FuScore.from_pretrained(
+            self.weights, revision=self.revision, device=self.device, dtype=self.dtype
+        )
+        # Found again, in the cache at least: the model does not say where it came from.
+        found = find_checkpoint(self.weights, revision=self.revision, local_files_only=True)
+        settings = describe(
+            model,
+            found,
+            source=self.weights,
+            revision=self.revision,
+            aspect=self.aspect,
+            batch_size=self.batch_size,
+            ir=ir,
+            vis=vis,
+        )
+        return model, settings
+
+
+def score_into(
+    folder: RunFolder, entries: Sequence[Entry], model: FuScore, *, progress: bool
+) -> list[Row]:
+    """Score what has no score yet, keep each batch as it comes, and write the tables.
+
+    Ctrl-C or `kill` ends it after the tables are written; the same call goes on later.
+
+    Args:
+        folder: Where the rows go, opened.
+        entries: The triples.
+        model: What judges.
+        progress: Whether to show a bar on stderr, if that is a terminal.
+
+    Returns:
+        All rows of the folder.
+
+    Raises:
+        InputError: The folder cannot be written.
+        typer.Exit: Stopped by the user.
+    """
+    from fuscore_metric.engines.local import score_entries
+
+    settings = folder.settings
+    waiting = folder.waiting(entries)
+    if known := len(entries) - len(waiting):
+        say(f"{known} of {len(entries)} triples are in {folder.path} already")
+    rows = score_entries(waiting, model, aspect=settings.aspect, batch_size=settings.batch_size)
+    try:
+        with _terminated_as_interrupted(), closing(rows), bar(len(waiting), progress) as advance:
+            for some in rows:
+                folder.append(some)
+                advance(len(some))
+    except KeyboardInterrupt:
+        folder.finish()
+        say(
+            f"Stopped: {len(folder.rows)} rows are in {folder.path}; "
+            "the same command goes on from there"
+        )
+        raise typer.Exit(STOPPED) from None
+    folder.finish()
+    return folder.rows
+
+
+def report_errors(rows: Sequence[Row], folder: Path) -> None:
+    """Say which rows have an error, and leave with status 1 if one has.
+
+    Raises:
+        typer.Exit: One has.
+    """
+    failed = [row for row in rows if row["error"] is not None]
+    for row in failed[:SHOWN_ERRORS]:
+        say(f"failed: {row['scene']}, {row['method']}: {row['error']}")
+    if failed:
+        say(
+            f"{len(failed)} of {len(rows)} triples have no score; all errors are in "
+            f"{folder / 'results.csv'}. The same command tries them again"
+        )
+        raise typer.Exit(SOME_FAILED)
+
+
+SHOWN_ERRORS = 5
+
+
+def say(text: str) -> None:
+    """Write a line to stderr, for people."""
+    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+
+
+@contextmanager
+def bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
+    """Show progress, with rate and time left, on a terminal; yields what to tell it."""
+    console = Console(stderr=True)
+    if not (wanted and console.is_terminal and total):
+        yield lambda count: None
+        return
+    with _progress(console) as progress:
+        task = progress.add_task("scoring", total=total)
+        yield lambda count: progress.advance(task, count)
+
+
+def _progress(console: Console) -> Progress:
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        ProgressColumn,
+        Task,
+        TimeRemainingColumn,
+    )
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Triples a second."""
+
+        def render(self, task: Task) -> Text:
+            speed = task.finished_speed or task.speed
+            return Text(f"{speed:.1f}/s" if speed else "", style="progress.data.speed")
+
+    columns = (BarColumn(None), MofNCompleteColumn(), Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, expand=True, refresh_per_second=4)
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Generator[None]:
+    """Let `kill` stop a run as Ctrl-C does: queues and containers end their jobs so."""
+
+    def interrupt(_: int, __: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    before: Any = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,126 @@
+"""`fuscore rank`: folders of fused images -> a results table and a leaderboard."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+
+from fuscore_metric.cli._options import Device, Dtype, Revision, Weights, check_options
+from fuscore_metric.cli._run import (
+    BatchSize,
+    Out,
+    Overwrite,
+    Progressing,
+    Scoring,
+    report_errors,
+    require_tables,
+    say,
+    score_into,
+)
+from fuscore_metric.cli._start_up import start_up
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
+
+if TYPE_CHECKING:
+    from fuscore_metric.folders import Matched
+
+CHOICES = (*ASPECTS, ALL_ASPECTS)
+FORMATS = ("text", "markdown", "latex", "json")
+
+
+def rank(
+    ir: Annotated[Path, typer.Option(help="Folder of infrared images.")],
+    vis: Annotated[Path, typer.Option(help="Folder of visible images of the same names.")],
+    methods: Annotated[
+        list[str] | None,
+        typer.Option(help="Folders of fused images, one a method; FOLDER or NAME=FOLDER."),
+    ] = None,
+    more_methods: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[FOLDER]...",
+            help="More of them: --methods a b c is three.",
+            show_default=False,
+        ),
+    ] = None,
+    methods_root: Annotated[
+        Path | None, typer.Option(help="Folder whose subfolders are methods.")
+    ] = None,
+    out: Out = Path("fuscore-results"),
+    weights: Weights = "embedded",
+    revision: Revision = None,
+    aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(CHOICES)}.")] = (
+        ALL_ASPECTS
+    ),
+    device: Device = "cpu",
+    dtype: Dtype = None,
+    batch_size: BatchSize = 8,
+    output_format: Annotated[
+        str, typer.Option("--format", help=f"Of the leaderboard: {', '.join(FORMATS)}.")
+    ] = "text",
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop if an image has no partner.")
+    ] = False,
+    overwrite: Overwrite = False,
+    progress: Progressing = True,
+) -> None:
+    """Score every method on every scene, and say which differences are real.
+
+    Images belong together that have one name, whatever the extension. Rows are kept as they come:
+    stopped at any moment, the same command goes on. Writes results.csv and results.parquet into
+    the run folder.
+
+    Example: fuscore rank --ir ir --vis vis --methods-root fused
+
+    Example: fuscore rank --ir ir --vis vis --methods ours U2=../u2/out --format latex > table.tex
+    """
+    with start_up():
+        if output_format not in FORMATS:
+            raise typer.BadParameter(f"expected one of {', '.join(FORMATS)}", param_hint="--format")
+        require_tables("rank")
+        check_options(aspect, device, dtype, aspects=CHOICES)
+        from fuscore_metric.folders import match_folders, method_folders
+
+        folders = method_folders([*(methods or ()), *(more_methods or ())], methods_root)
+        matched = match_folders(ir, vis, folders)
+        _check_partners(matched, strict=strict)
+        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+        model, settings = scoring.load(ir=str(ir.resolve()), vis=str(vis.resolve()))
+        from fuscore_metric.results.run_folder import RunFolder
+    with RunFolder(out, settings, overwrite=overwrite) as folder:
+        rows = score_into(folder, matched.entries, model, progress=progress)
+    say(f"{len(rows)} rows in {out / 'results.csv'} and {out / 'results.parquet'}")
+    if any(row["error"] is None for row in rows):
+        show_leaderboard(out, output_format)
+    report_errors(rows, out)
+
+
+def show_leaderboard(results: Path, output_format: str) -> None:
+    """Print the leaderboard of a run folder or of a results table."""
+    from fuscore_metric.leaderboard import tables
+    from fuscore_metric.leaderboard.statistics import leaderboard
+    from fuscore_metric.results.read import read_results
+
+    found = read_results(results)
+    board = leaderboard(found.table, temperature=found.settings.get("temperature", 1.0))
+    if output_format == "text":
+        console = Console(highlight=False)
+        console.print(tables.as_rich(board, settings=found.settings, width=console.width))
+        return
+    render = {
+        "markdown": tables.as_markdown,
+        "latex": tables.as_latex,
+        "json": tables.as_json,
+    }[output_format]
+    typer.echo(render(board, settings=found.settings))
+
+
+def _check_partners(matched: Matched, *, strict: bool) -> None:
+    from fuscore_metric.images import InputError
+
+    for sentence in matched.unmatched:
+        say(f"without a partner: {sentence}")
+    if strict and matched.unmatched:
+        raise InputError("Stopped before anything was computed: images without a partner, --strict")

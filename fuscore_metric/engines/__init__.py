@@ -1,0 +1,1 @@
+"""What runs through many triples and gives rows of the results table."""

@@ -1,0 +1,524 @@
+"""Results table -> leaderboard: means with intervals, ranks, win rates, and which differences hold.
+
+A scene is the unit of everything: some scenes are harder than others for every method, so methods
+are compared within scenes, and intervals and tests are over scenes.
+
+- Interval of a mean: percentile bootstrap, scenes drawn with replacement (Efron 1979).
+- Test of a difference: Wilcoxon's signed-rank test on the scenes that both methods have, corrected
+  for the number of pairs by Holm (A simple sequentially rejective multiple test procedure, 1979).
+- Groups: a critical-difference diagram (Demsar, Statistical comparisons of classifiers over
+  multiple data sets, JMLR 2006), with those tests rather than Nemenyi's, whose verdict on two
+  methods depends on which others are in the table (Benavoli et al., Should we really use post-hoc
+  tests based on mean-ranks?, JMLR 2016).
+"""
+
+from __future__ import annotations
+
+import math
+import string
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+from typing import TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from scipy.special import ndtr
+from scipy.stats import bootstrap, wilcoxon
+
+from fuscore_metric.results.rows import FURTHER_ASPECTS, NAMES
+
+Array: TypeAlias = npt.NDArray[np.float64]
+
+CONFIDENCE, ALPHA, RESAMPLES = 0.95, 0.05, 10_000
+
+
+@dataclass(frozen=True)
+class MethodSummary:
+    """A line of the leaderboard.
+
+    Attributes:
+        method: Its name.
+        scenes: Number of scenes that the means are over.
+        mean: Mean score, in [1, 5].
+        low: Lower end of the bootstrap interval of the mean; NaN for a single scene.
+        high: Upper end.
+        std: Mean of the model's own standard deviation.
+        mean_rank: Mean over scenes of its rank, 1 is best, ties share their ranks' average; NaN if
+            there is no other method.
+        win_rate: Share of (scene, other method) that it beats, in [0, 1], ties half; NaN likewise.
+        groups: Letters of the critical-difference groups it is in, "a" the best. Methods that share
+            a letter do not differ.
+        aspects: Mean score of each further aspect that has numbers.
+    """
+
+    method: str
+    scenes: int
+    mean: float
+    low: float
+    high: float
+    std: float
+    mean_rank: float
+    win_rate: float
+    groups: str
+    aspects: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """Methods, best first, and what is known of the differences between them.
+
+    Attributes:
+        methods: A line for each, best mean first.
+        p_values: Method x method, best first: Holm-adjusted p of the paired test. NaN on the
+            diagonal, and for two methods without a common scene.
+        preferences: Method x method, best first: mean over common scenes of P(row is better than
+            column); 0.5 on the diagonal.
+        groups: Names of the methods of each critical-difference group, in order of mean rank:
+            maximal runs in which no two differ. A method that differs from all is a group alone.
+        scenes: The scenes that count: those that every method has, if `paired`.
+        left_out: Scenes that do not count, and which methods have no score there.
+        notes: Sentences for the reader: what was left out, what cannot be concluded.
+        confidence: Of the intervals, such as 0.95.
+        resamples: Bootstrap resamples.
+        alpha: Level of the tests.
+        paired: Whether all means are over the same scenes. If not, only pairs of methods are.
+    """
+
+    methods: tuple[MethodSummary, ...]
+    p_values: pd.DataFrame
+    preferences: pd.DataFrame
+    groups: tuple[tuple[str, ...], ...]
+    scenes: tuple[str, ...]
+    left_out: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    confidence: float
+    resamples: int
+    alpha: float
+    paired: bool
+
+
+def leaderboard(
+    table: pd.DataFrame,
+    *,
+    temperature: float = 1.0,
+    confidence: float = CONFIDENCE,
+    resamples: int = RESAMPLES,
+    alpha: float = ALPHA,
+    seed: int = 0,
+) -> Leaderboard:
+    """Rank the methods of a results table.
+
+    Only scenes where every method has a score count: whoever failed on the hard scenes would
+    otherwise look better. If fewer than two scenes are left of several, each mean is over the
+    method's own scenes instead, and ranks, win rates, tests and preferences compare two methods at
+    a time on the scenes that both have; `paired` is then False and a note says it. Methods without
+    any score are left out first.
+
+    Args:
+        table: Columns `scene`, `method`, `score` (missing where scoring failed), `std`, and any
+            aspects; one row for each (scene, method), in any order.
+        temperature: T of P(a better than b), from the settings of the run.
+        confidence: Of the intervals, in (0, 1).
+        resamples: Bootstrap resamples.
+        alpha: Level of the tests, in (0, 1).
+        seed: Of the bootstrap.
+
+    Returns:
+        The `Leaderboard`; it does not depend on the order of the rows.
+
+    Raises:
+        InputError: The table has no scores, lacks columns, or has a (scene, method) twice.
+        ValueError: An option is out of range.
+    """
+    check_options(temperature, confidence, resamples)
+    if not 0 < alpha < 1:
+        raise ValueError(f"Expected `alpha` between 0 and 1, got {alpha}")
+    scores, stds = pivot(table)
+    design = _choose_scenes(scores)
+    scores = scores.loc[list(design.scenes)]
+    means = scores.mean().dropna()  # a method without any score has none
+    best_first = sorted(means.index, key=lambda name: (-means[name], name))
+    scores = scores[best_first]
+    stds = stds.loc[scores.index, best_first]
+
+    p_values = _all_p_values(scores)
+    beats = _pairwise(scores, stds, lambda difference, _: (np.sign(difference) + 1) / 2)
+    preferences = _pairwise(
+        scores, stds, lambda difference, variance: preference(difference, variance, temperature)
+    )
+    np.fill_diagonal(preferences, 0.5)
+    win_rates = _mean(beats.T)  # the diagonal is NaN, so each is over the others
+    # Over common scenes this is the usual mean rank: 1, and 1 more for whoever is better, half for
+    # ties. Written so, it also exists where methods have different scenes. Rounded, because equal
+    # ranks must not differ by the order of additions.
+    mean_ranks = np.round(1 + (len(best_first) - 1) * (1 - win_rates), 9)
+    by_rank = sorted(range(len(best_first)), key=lambda n: (np.nan_to_num(mean_ranks[n]), n))
+    groups = critical_groups(by_rank, p_values <= alpha)
+    letters = _letters(groups, len(best_first))
+    low, high = _intervals(scores, confidence, resamples, seed)
+    aspects = _aspect_means(table, scores)
+    return Leaderboard(
+        methods=tuple(
+            MethodSummary(
+                method=name,
+                scenes=int(scores[name].count()),
+                mean=float(means[name]),
+                low=float(low[n]),
+                high=float(high[n]),
+                std=float(stds[name].mean()),
+                mean_rank=float(mean_ranks[n]),
+                win_rate=float(win_rates[n]),
+                groups=letters[n],
+                aspects=aspects[name],
+            )
+            for n, name in enumerate(best_first)
+        ),
+        p_values=pd.DataFrame(p_values, best_first, best_first),
+        preferences=pd.DataFrame(preferences, best_first, best_first),
+        groups=tuple(tuple(best_first[n] for n in group) for group in groups),
+        scenes=design.scenes,
+        left_out=design.left_out,
+        notes=(*design.notes, *_limits(scores, p_values, alpha)),
+        confidence=confidence,
+        resamples=resamples,
+        alpha=alpha,
+        paired=design.paired,
+    )
+
+
+def check_options(temperature: float, confidence: float, resamples: int) -> None:
+    """Refuse options that make no sense; raises ValueError."""
+    if not 0 < temperature < math.inf:
+        raise ValueError(f"Expected `temperature` to be above 0, got {temperature}")
+    if not 0 < confidence < 1:
+        raise ValueError(f"Expected `confidence` between 0 and 1, got {confidence}")
+    if resamples < 1:
+        raise ValueError(f"Expected `resamples` to be at least 1, got {resamples}")
+
+
+# ------------------------------------------------------------------------------ the table
+
+
+def pivot(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Spread a results table: scenes down, methods across.
+
+    Args:
+        table: As `leaderboard` takes it.
+
+    Returns:
+        Scores and standard deviations, each (scenes, methods), sorted by name, NaN where there is
+        no score.
+
+    Raises:
+        InputError: As `leaderboard`.
+    """
+    missing = [name for name in (*NAMES, "score", "std") if name not in table.columns]
+    if missing:
+        raise input_error(
+            f"Expected a results table with columns scene, method, score, std; "
+            f"got none called {', '.join(missing)}"
+        )
+    if table[list(NAMES)].isna().to_numpy().any():
+        raise input_error("Expected a results table with a scene and a method in every row")
+    rows = table[[*NAMES, "score", "std"]].astype(dict.fromkeys(NAMES, str))
+    again = rows[rows.duplicated(list(NAMES))]
+    if len(again):
+        scene, method = again.iloc[0][list(NAMES)]
+        raise input_error(
+            f"Expected one row for each scene and method, got several for scene {scene!r} and "
+            f"method {method!r}"
+        )
+    rows["score"], rows["std"] = _numbers(rows, "score"), _numbers(rows, "std")
+    if not rows["score"].notna().any():
+        raise input_error("Expected a results table with scores, got none at all")
+    if (rows["score"].notna() & rows["std"].isna()).any():
+        raise input_error("Expected a results table with a std beside every score")
+    scores, stds = (
+        rows.pivot(index="scene", columns="method", values=name).sort_index().sort_index(axis=1)
+        for name in ("score", "std")
+    )
+    return scores, stds
+
+
+def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
+    try:
+        numbers = pd.to_numeric(rows[name]).astype(float)
+    except (ValueError, TypeError) as error:
+        raise input_error(f"Expected numbers in column {name}: {error}") from error
+    if np.isinf(numbers).any():
+        raise input_error(f"Expected finite numbers in column {name}, got an infinite one")
+    return numbers
+
+
+def input_error(message: str) -> ValueError:
+    """Make the error of a bad table."""
+    from fuscore_metric.images import InputError  # imports torch, which statistics do not need
+
+    return InputError(message)
+
+
+@dataclass(frozen=True)
+class _Design:
+    """Which scenes count, which do not, and what to tell the reader about it."""
+
+    scenes: tuple[str, ...]
+    left_out: dict[str, tuple[str, ...]]
+    notes: tuple[str, ...]
+    paired: bool
+
+
+def _choose_scenes(scores: pd.DataFrame) -> _Design:
+    """Scenes that every method with a score has; all scenes if those are too few."""
+    has = scores.notna()
+    notes = []
+    silent = [name for name in scores.columns if not has[name].any()]
+    if silent:
+        notes.append(f"Not ranked, because there is no score at all: {', '.join(silent)}.")
+    has = has.drop(columns=silent)
+    complete = has.all(axis=1)
+    paired = bool(complete.all()) or int(complete.sum()) >= 2
+    counts = complete if paired else has.any(axis=1)
+    left_out = {
+        str(scene): tuple(has.columns[~there])
+        for scene, there in zip(has.index[~counts], has.to_numpy()[~counts], strict=True)
+    }
+    if not paired:
+        notes.append(
+            f"THE MEANS ARE NOT COMPARABLE: {_count(int(complete.sum()), 'scene')} of {len(has)} "
+            "has a score of every method, so each mean is over the method's own scenes. Ranks, win "
+            "rates and tests compare two methods at a time, on the scenes that both have."
+        )
+    elif left_out:
+        absent = (~has).sum().sort_values(ascending=False, kind="stable")
+        worst = [f"{name} ({number})" for name, number in absent.items() if number][:3]
+        notes.append(
+            f"{_count(len(left_out), 'scene')} of {len(has)} left out, where a method has no "
+            f"score; most are missing from {', '.join(worst)}."
+        )
+    return _Design(tuple(map(str, has.index[counts])), left_out, tuple(notes), paired)
+
+
+def _count(number: int, thing: str) -> str:
+    return f"{number or 'no'} {thing}{'s' if number > 1 else ''}"  # "no scene has", "1 scene has"
+
+
+def _aspect_means(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean of every aspect with numbers, by method, over the scenes whose scores count."""
+    found: dict[str, dict[str, float]] = {str(name): {} for name in scores.columns}
+    names = [name for name in FURTHER_ASPECTS if name in table.columns]
+    rows = table.astype(dict.fromkeys(NAMES, str))
+    rows = rows[rows["scene"].isin(scores.index) & rows["score"].notna()]
+    for aspect in names:
+        means = _numbers(rows, aspect).groupby(rows["method"]).mean()
+        for method, mean in means.dropna().items():
+            found[str(method)][aspect] = float(mean)
+    return found
+
+
+# ------------------------------------------------------------------------------ statistics
+
+
+def mean_interval(
+    values: npt.ArrayLike, *, confidence: float, resamples: int, seed: int
+) -> tuple[Array, Array]:
+    """Percentile bootstrap interval of means over scenes.
+
+    Args:
+        values: (M, S) one row for each mean. All rows are resampled alike, so an interval does not
+            depend on what else is computed with it.
+        confidence: Such as 0.95.
+        resamples: How often S scenes are drawn with replacement.
+        seed: Of the draws.
+
+    Returns:
+        Lower and upper ends, each (M,); NaN if S = 1, which says nothing of other scenes.
+    """
+    rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if rows.shape[1] < 2:
+        nothing = np.full(len(rows), np.nan)
+        return nothing, nothing
+    at_once = max(1, 4_000_000 // rows.size)  # resamples held in memory
+    drawn = bootstrap(
+        (rows,),
+        np.mean,
+        axis=-1,
+        n_resamples=resamples,
+        batch=at_once,
+        confidence_level=confidence,
+        method="percentile",
+        random_state=seed,
+    )
+    low, high = drawn.confidence_interval
+    return np.asarray(low), np.asarray(high)
+
+
+def _intervals(
+    scores: pd.DataFrame, confidence: float, resamples: int, seed: int
+) -> tuple[Array, Array]:
+    """Ends of the interval of every method's mean, each (M,), over the scenes that it has."""
+    values = scores.to_numpy().T  # (M, S)
+    rows = [values] if np.isfinite(values).all() else [row[np.isfinite(row)] for row in values]
+    ends = [
+        mean_interval(row, confidence=confidence, resamples=resamples, seed=seed) for row in rows
+    ]
+    return np.concatenate([low for low, _ in ends]), np.concatenate([high for _, high in ends])
+
+
+def preference(difference: Array, variance: Array, temperature: float) -> Array:
+    """P(a better than b), as `fuscore_metric.levels.preference` gives it, without torch.
+
+    Args:
+        difference: Score of a minus score of b, any shape.
+        variance: Sum of their variances, same shape.
+        temperature: T > 0.
+    """
+    return np.asarray(ndtr(difference / np.sqrt(variance + 1e-6) / temperature))
+
+
+def paired_p_value(difference: Array) -> float:
+    """Two-sided p of Wilcoxon's signed-rank test that differences lie about zero.
+
+    Scenes without a difference are dropped, as Wilcoxon did. The exact distribution is used up to
+    50 scenes, also where sizes of differences are tied: for these scipy would rather go through
+    all permutations, half a second for a single pair of methods.
+
+    Args:
+        difference: (S,) score of a minus score of b, on the scenes that both have; S > 0.
+
+    Returns:
+        p in (0, 1]; 1 if a and b are equal everywhere.
+    """
+    different = difference[difference != 0]
+    if different.size == 0:
+        return 1.0
+    # "auto" is the normal approximation above 50, under every version's name for it.
+    result = wilcoxon(different, method="exact" if different.size <= 50 else "auto")
+    return float(result.pvalue)
+
+
+def holm(p_values: npt.ArrayLike) -> Array:
+    """Holm's step-down correction for several tests at once.
+
+    Args:
+        p_values: (P,) of single tests; NaN stands for no test and stays NaN.
+
+    Returns:
+        (P,) adjusted: those at most alpha are the differences found at family-wise error alpha.
+    """
+    adjusted = np.array(p_values, dtype=np.float64)
+    order = np.argsort(adjusted)  # NaN last
+    order = order[np.isfinite(adjusted[order])]
+    steps = adjusted[order] * np.arange(len(order), 0, -1)
+    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
+    return adjusted
+
+
+def _all_p_values(scores: pd.DataFrame) -> Array:
+    """(M, M) Holm-adjusted p of every pair; NaN on the diagonal and where no scene is shared."""
+    values = scores.to_numpy().T  # (M, S)
+    found = np.full((len(values), len(values)), np.nan)
+    pairs = list(combinations(range(len(values)), 2))
+    single = np.full(len(pairs), np.nan)
+    for n, (a, b) in enumerate(pairs):
+        difference = values[a] - values[b]
+        shared = difference[np.isfinite(difference)]
+        if len(shared):
+            single[n] = paired_p_value(shared)
+    for (a, b), p in zip(pairs, holm(single), strict=True):
+        found[a, b] = found[b, a] = p
+    return found
+
+
+def critical_groups(order: Sequence[int], differ: npt.NDArray[np.bool_]) -> list[list[int]]:
+    """Group methods in order of rank: maximal runs in which no two differ.
+
+    Args:
+        order: Numbers of the methods, best rank first.
+        differ: (M, M), whether two methods differ.
+
+    Returns:
+        The groups, best first. Every method is in at least one.
+    """
+    groups: list[list[int]] = []
+    end = 0  # of the last group
+    for start in range(len(order)):
+        stop = start + 1
+        while stop < len(order) and not any(differ[order[stop], n] for n in order[start:stop]):
+            stop += 1
+        if stop > end:
+            groups.append(list(order[start:stop]))
+            end = stop
+    return groups
+
+
+def _letters(groups: Sequence[Sequence[int]], methods: int) -> list[str]:
+    """Letters of each method's groups; numbers if there are more groups than letters."""
+    enough = len(groups) <= len(string.ascii_letters)
+    names = string.ascii_letters if enough else [str(n + 1) for n in range(len(groups))]
+    between = "" if enough else ","
+    return [
+        between.join(name for name, group in zip(names, groups, strict=False) if n in group)
+        for n in range(methods)
+    ]
+
+
+def _pairwise(
+    scores: pd.DataFrame, stds: pd.DataFrame, function: Callable[[Array, Array], Array]
+) -> Array:
+    """Mean over common scenes of a function of score difference and summed variance: (M, M).
+
+    NaN on the diagonal and where no scene is shared.
+    """
+    values, variances = scores.to_numpy(), stds.to_numpy() ** 2  # (S, M)
+    found = np.empty((values.shape[1], values.shape[1]))
+    for n in range(len(found)):  # a row at a time: (S, M, M) would not always fit into memory
+        difference = values[:, [n]] - values
+        found[n] = _mean(function(difference, variances[:, [n]] + variances))
+    np.fill_diagonal(found, np.nan)
+    return found
+
+
+def _mean(values: Array) -> Array:
+    """Mean over the first axis of what is not NaN; NaN if nothing is."""
+    there = np.isfinite(values)
+    number = there.sum(axis=0)
+    total = np.where(there, values, 0).sum(axis=0)
+    mean = np.full(total.shape, np.nan)
+    np.divide(total, number, out=mean, where=number > 0)
+    return mean
+
+
+def _limits(scores: pd.DataFrame, p_values: Array, alpha: float) -> list[str]:
+    """What these scenes cannot show."""
+    methods = scores.shape[1]
+    there = scores.notna().to_numpy().astype(int)
+    common = there.T @ there  # (M, M) scenes that two methods share
+    if methods == 1:
+        single = "There is one method only, so no ranks and no tests."
+        return [single] if common.max() > 1 else [single, "One scene gives no interval."]
+    scenes = int(common[np.triu_indices(methods, 1)].max())
+    notes = []
+    if scenes == 1:
+        notes.append(
+            "One scene gives no intervals, and no test finds a difference: nothing here need hold "
+            "on another scene."
+        )
+    upper = p_values[np.triu_indices(methods, 1)]
+    if np.isnan(upper).any():
+        notes.append(
+            f"{int(np.isnan(upper).sum())} of {len(upper)} pairs of methods share no scene and "
+            "cannot be compared; in the groups they count as not different."
+        )
+    tests = int(np.isfinite(upper).sum())
+    # Wilcoxon's smallest p is that of scenes which all agree; Holm's first step times the tests.
+    needed = math.ceil(1 + math.log2(tests / alpha)) if tests else 0
+    if 1 < scenes < needed:
+        notes.append(
+            f"With {scenes} scenes no difference can be found real: {tests} "
+            f"test{'s' if tests > 1 else ''} at level {alpha:g} "
+            f"need{'' if tests > 1 else 's'} at least {needed} scenes. That none is marked is no "
+            "sign of equality."
+        )
+    return notes

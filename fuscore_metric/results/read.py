@@ -1,0 +1,95 @@
+"""A results table on disk -> a data frame and what it was made with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuscore_metric.images import InputError
+from fuscore_metric.optional import require
+from fuscore_metric.results.rows import COLUMNS, NAMES, NUMBERS
+from fuscore_metric.results.run_folder import SETTINGS_FILE, read_journal, read_settings
+from fuscore_metric.results.tables import METADATA_KEY
+
+if TYPE_CHECKING:
+    import pandas
+
+
+@dataclass(frozen=True)
+class Results:
+    """A results table.
+
+    Attributes:
+        table: A row a triple, columns `fuscore_metric.results.rows.COLUMNS`; NaN or None where
+            there is nothing.
+        settings: What it was made with, as `RunSettings` names it; empty for a CSV file.
+    """
+
+    table: pandas.DataFrame
+    settings: dict[str, Any]
+
+
+def read_results(path: Path) -> Results:
+    """Read a run folder, also of a run that was killed or still runs, or a table of one.
+
+    Args:
+        path: Run folder, Parquet file, folder of Parquet files, or CSV file.
+
+    Raises:
+        InputError: It is not there, or not a results table.
+        MissingPackageError: pandas or pyarrow is missing.
+    """
+    require("Reading results", "pandas", "pyarrow", install="fuscore-metric[report]")
+    if not path.exists():
+        raise InputError(f"Expected a results table or run folder, got {str(path)!r}: not there")
+    try:
+        table, settings = _read(path)
+    except (OSError, ValueError) as error:  # arrow's and pandas' errors are these
+        if isinstance(error, InputError):
+            raise
+        reason = " ".join(str(error).split())
+        raise InputError(f"Cannot read results in {str(path)!r}: {reason}") from error
+    return Results(_checked(table, path), settings)
+
+
+def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
+    import pandas as pd
+    from pyarrow import parquet
+
+    if path.is_dir() and (path / SETTINGS_FILE).exists():
+        parts = path / "parts"
+        if not parts.is_dir():
+            rows = {(row["scene"], row["method"]): row for row in read_journal(path)}
+            return pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(COLUMNS)), asdict(
+                read_settings(path)
+            )
+        table = parquet.read_table(parts)
+        return table.to_pandas(), asdict(read_settings(path))
+    if path.is_file() and path.suffix.lower() == ".csv":
+        text = {name: str for name in COLUMNS if name not in NUMBERS}
+        return pd.read_csv(
+            path,
+            dtype=text,
+            keep_default_na=False,
+            na_values={n: [""] for n in (*NUMBERS, "error")},
+        ), {}
+    table = parquet.read_table(path)
+    settings = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    return table.to_pandas(), json.loads(settings)
+
+
+def _checked(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
+    if missing := [name for name in (*NAMES, "score", "std") if name not in table.columns]:
+        raise InputError(
+            f"Expected columns {', '.join(COLUMNS)} in {str(path)!r}, without {', '.join(missing)}"
+        )
+    if not len(table):
+        raise InputError(f"Expected results in {str(path)!r}, got an empty table")
+    if (twice := table.duplicated(list(NAMES))).any():
+        scene, method = table.loc[twice, list(NAMES)].iloc[0]
+        raise InputError(
+            f"Expected a scene and method once in {str(path)!r}, got {scene}, {method} twice"
+        )
+    return table

@@ -1,0 +1,198 @@
+"""Rows as they come -> files that outlast whatever stops the run, and the tables made of them.
+
+A run folder holds `run.json` (what the rows were made with), `rows.jsonl` (a line a row, appended
+and synchronised batch by batch) and, once a run ends, `results.csv` and `results.parquet`.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any, Self
+
+from filelock import FileLock, Timeout
+
+from fuscore_metric.images import InputError
+from fuscore_metric.results.rows import COLUMNS, FILES, Entry, Row
+from fuscore_metric.results.settings import RunSettings
+from fuscore_metric.results.tables import write_tables
+
+log = logging.getLogger(__name__)
+
+SETTINGS_FILE, JOURNAL_FILE, LOCK_FILE = "run.json", "rows.jsonl", ".lock"
+Key = tuple[str, str]
+
+
+class RunFolder:
+    """The rows of a run, on disk. A context manager: one process at a time may write.
+
+    Args:
+        path: The folder; made if it is not there.
+        settings: What new rows are made with.
+        overwrite: Begin anew where there are rows of other settings.
+
+    Raises:
+        InputError: The folder cannot be written, another process writes it, or its rows were made
+            with other settings.
+    """
+
+    def __init__(self, path: Path, settings: RunSettings, *, overwrite: bool = False) -> None:
+        self.path, self.settings = path, settings
+        self._overwrite = overwrite
+        self._lock = FileLock(path / LOCK_FILE)
+        self._rows: dict[Key, Row] = {}
+        self._stamps: dict[Key, Any] = {}
+
+    def __enter__(self) -> Self:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._lock.acquire(timeout=0)
+        except Timeout as error:
+            raise InputError(f"Another process writes into {str(self.path)!r}") from error
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        try:
+            self._open()
+        except BaseException:
+            self._lock.release()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._journal.close()
+        self._lock.release()
+
+    @property
+    def rows(self) -> list[Row]:
+        """All rows there are, by scene and method."""
+        return [self._rows[key] for key in sorted(self._rows)]
+
+    def waiting(self, entries: Iterable[Entry]) -> list[Entry]:
+        """The entries that have no score yet, or whose files changed since."""
+        return [entry for entry in entries if not self._is_done(entry)]
+
+    def append(self, rows: Sequence[Row]) -> None:
+        """Add rows; when this returns they outlast a crash of the process or of the machine.
+
+        Raises:
+            InputError: They cannot be written, such as on a full disk.
+        """
+        stamped = [(row, _stamp(row)) for row in rows]
+        text = "".join(json.dumps(row | {"stamp": stamp}) + "\n" for row, stamp in stamped)
+        try:
+            self._journal.write(text.encode())
+            self._journal.flush()
+            os.fsync(self._journal.fileno())
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+        for row, stamp in stamped:
+            self._keep(row, stamp)
+
+    def finish(self) -> list[Path]:
+        """Write the tables of all rows there are; either table is replaced whole or not at all."""
+        try:
+            return write_tables(self.rows, self.settings.to_json(), self.path)
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _open(self) -> None:
+        path = self.path / SETTINGS_FILE
+        if path.exists() and not self._overwrite:
+            if differences := self.settings.differences(read_settings(self.path)):
+                raise InputError(
+                    f"Expected to go on in {str(self.path)!r} as it was begun, got "
+                    f"{'; '.join(differences)}: give another folder as --out, or --overwrite"
+                )
+            for row in read_journal(self.path):
+                self._keep(row, row.pop("stamp", None))
+        else:
+            (self.path / JOURNAL_FILE).unlink(missing_ok=True)
+            replace_text(path, self.settings.to_json() + "\n")
+        try:
+            self._journal = (self.path / JOURNAL_FILE).open("ab")
+            self._journal.truncate(_whole_lines(self.path / JOURNAL_FILE))
+        except OSError as error:
+            raise _cannot_write(self.path, error) from error
+
+    def _keep(self, row: Row, stamp: Any) -> None:
+        key = row["scene"], row["method"]
+        self._rows[key], self._stamps[key] = row, stamp
+
+    def _is_done(self, entry: Entry) -> bool:
+        row = self._rows.get(entry.key)
+        if row is None or row["error"] is not None:
+            return False
+        same_files = all(row[name] == getattr(entry, name) for name in FILES)
+        return same_files and self._stamps[entry.key] == _stamp(row)
+
+
+def read_settings(folder: Path) -> RunSettings:
+    """Read what a run was begun with.
+
+    Raises:
+        InputError: There is no run in the folder, or not one of this version.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        return RunSettings.from_json(path.read_text())
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"Expected a run's settings in {str(path)!r}: {error}") from error
+
+
+def read_journal(folder: Path) -> list[Row]:
+    """Read the rows of a run that may have been killed; a line that was cut is left out."""
+    path = folder / JOURNAL_FILE
+    if not path.exists():
+        return []
+    rows: list[Row] = []
+    for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
+        try:
+            row = json.loads(line)
+            if not set(COLUMNS) <= set(row):
+                raise ValueError("columns are missing")
+            rows.append(row)
+        except (ValueError, TypeError) as error:
+            log.warning("left out line %d of %s: %s", number, path, error)
+    return rows
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        InputError: It cannot be written.
+    """
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text)
+        new.replace(path)
+    except OSError as error:
+        raise _cannot_write(path, error) from error
+
+
+def _whole_lines(path: Path) -> int:
+    """Bytes up to the end of the last whole line."""
+    return path.read_bytes().rfind(b"\n") + 1
+
+
+def _stamp(row: Row) -> list[list[int] | None]:
+    """Size and time of change of a row's three files: whether a score is still that of its file."""
+    return [_file_stamp(row[name]) for name in FILES]
+
+
+def _file_stamp(path: str) -> list[int] | None:
+    try:
+        found = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _cannot_write(path: Path, error: OSError) -> InputError:
+    return InputError(
+        f"Cannot write {str(path)!r}: {error.strerror or error}. What was written before is whole: "
+        "the same command goes on from there"
+    )

@@ -1,0 +1,56 @@
+"""Rows -> `results.csv` and `results.parquet`, and their schema."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuscore_metric.results.rows import COLUMNS, NUMBERS, Row
+
+if TYPE_CHECKING:
+    pass
+
+METADATA_KEY = b"fuscore"
+"""Where a Parquet file has the settings, as JSON."""
+CSV_FILE, PARQUET_FILE = "results.csv", "results.parquet"
+
+
+def schema(settings: str) -> Any:
+    """Columns of the results table: numbers are float64, all else is text; all may be null."""
+    import pyarrow as pa
+
+    fields = [(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS]
+    return pa.schema(fields, metadata={METADATA_KEY: settings.encode()})
+
+
+def write_tables(rows: Sequence[Row], settings: str, folder: Path) -> list[Path]:
+    """Write both tables; each is replaced whole or not at all.
+
+    Args:
+        rows: Rows, in order.
+        settings: JSON to keep in the Parquet file.
+        folder: Where to.
+
+    Returns:
+        The two files.
+    """
+    import pyarrow as pa
+    from pyarrow import csv, parquet
+
+    columns = {name: [_text(row[name]) for row in rows] for name in COLUMNS}
+    table = pa.table(columns, schema=schema(settings))
+    done = []
+    for name, write in ((CSV_FILE, csv.write_csv), (PARQUET_FILE, parquet.write_table)):
+        new = folder / f".{name}.new"
+        write(table, new)
+        done.append(new.replace(folder / name))
+    return done
+
+
+def _text(value: Any) -> Any:
+    """Names of files may hold bytes that are no text: they are shown as escapes."""
+    if not isinstance(value, str):
+        return value
+    return os.fsencode(value).decode("utf-8", "backslashreplace")
