@@ -68,13 +68,10 @@ def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
         table = parquet.read_table(parts)
         return table.to_pandas(), asdict(read_settings(path))
     if path.is_file() and path.suffix.lower() == ".csv":
-        text = {name: str for name in COLUMNS if name not in NUMBERS}
-        return pd.read_csv(
-            path,
-            dtype=text,
-            keep_default_na=False,
-            na_values={n: [""] for n in (*NUMBERS, "error")},
-        ), {}
+        # Only an empty field is nothing: a method may be called "NA".
+        types = {name: float if name in NUMBERS else str for name in COLUMNS}
+        nothing = {name: [""] for name in (*NUMBERS, "error")}
+        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nothing), {}
     table = parquet.read_table(path)
     settings = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
     return table.to_pandas(), json.loads(settings)
@@ -85,6 +82,9 @@ def _checked(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
         raise InputError(
             f"Expected columns {', '.join(COLUMNS)} in {str(path)!r}, without {', '.join(missing)}"
         )
+    for name in set(NUMBERS) & set(table.columns):
+        if table[name].notna().any() and table[name].dtype.kind not in "iuf":
+            raise InputError(f"Expected numbers as `{name}` in {str(path)!r}")
     if not len(table):
         raise InputError(f"Expected results in {str(path)!r}, got an empty table")
     if (twice := table.duplicated(list(NAMES))).any():

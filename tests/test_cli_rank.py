@@ -1,0 +1,182 @@
+"""`fuscore rank` as a user meets it: folders in, tables and a leaderboard out, nothing lost."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from fuscore_metric import score
+from fuscore_metric.results.read import read_results
+from tests.tiny_model import tiny_fuscore
+
+METHODS = ("good", "soft", "ours")
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("weights")
+    tiny_fuscore(folder).save_pretrained(folder / "tiny")
+    return folder / "tiny"
+
+
+@pytest.fixture
+def scenes(tmp_path, make_data) -> Path:
+    """ir/, vis/ and a folder a method; many scenes are links to few images."""
+    made = make_data(tmp_path / "made", 1) / "VIFB"
+    for number in range(60):
+        for place in ("ir", "vis", *METHODS):
+            source = made / place if place in ("ir", "vis") else made / "fused" / "good"
+            target = tmp_path / "data" / ("methods" if place in METHODS else "") / place
+            target.mkdir(parents=True, exist_ok=True)
+            os.link(source / "00.png", target / f"{number:02d}.png")
+    return tmp_path / "data"
+
+
+def command(scenes, weights, out, *options):
+    folders = (scenes / "ir", scenes / "vis", scenes / "methods")
+    named = zip(("--ir", "--vis", "--methods-root"), folders, strict=True)
+    given = [part for pair in named for part in pair]
+    line = [sys.executable, "-m", "fuscore_metric.cli", "rank", *given]
+    return [str(x) for x in (*line, "--weights", weights, "--out", out, *options)]
+
+
+def rank(scenes, weights, out, *options):
+    return subprocess.run(
+        command(scenes, weights, out, *options), capture_output=True, text=True, timeout=120
+    )
+
+
+def keep(scenes, count):
+    """Leave the first scenes only."""
+    for path in scenes.rglob("*.png"):
+        if int(path.stem) >= count:
+            path.unlink()
+
+
+def test_folders_become_tables_and_a_leaderboard(scenes, weights, tmp_path):
+    keep(scenes, 6)
+    (scenes / "methods" / "soft" / "05.png").unlink()
+    cut = scenes / "methods" / "ours" / "04.png"
+    content = cut.read_bytes()
+    cut.unlink()  # the other scenes are links to the same file
+    cut.write_bytes(content[: len(content) // 2])
+    out = tmp_path / "out"
+    done = rank(scenes, weights, out)
+    assert done.returncode == 1
+    assert "soft: no fused image of 1 scene: 05" in done.stderr
+    assert "failed: 04, ours: " in done.stderr
+    assert "1 of 17 triples have no score" in done.stderr
+    assert all(method in done.stdout for method in METHODS)
+    assert "no ratings" in done.stdout  # what these weights were trained on
+
+    found = read_results(out)
+    assert found.settings["aspect"] == "all"
+    table = pd.read_csv(out / "results.csv").set_index(["scene", "method"])
+    assert len(table) == 17
+    assert table["error"].notna().sum() == 1
+    row = table.loc[1, "good"]
+    from fuscore_metric import FuScore
+
+    expected = score(row["ir"], row["vis"], row["fused"], model=FuScore.from_pretrained(weights))
+    assert row["score"] == pytest.approx(expected.item(), abs=1e-5)
+    assert {"thermal_retention", "texture_preservation", "artifacts", "sharpness"} <= set(table)
+
+
+@pytest.mark.slow
+def test_strict_stops_before_anything_is_computed(scenes, weights, tmp_path):
+    (scenes / "vis" / "07.png").unlink()
+    done = rank(scenes, weights, tmp_path / "out", "--strict")
+    assert done.returncode == 2
+    assert "ir: no vis image of 1 scene: 07" in done.stderr
+    assert "--strict" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def journal(out):
+    path = out / "rows.jsonl"
+    return path.read_bytes().split(b"\n")[:-1] if path.exists() else []
+
+
+def kill_midway(line, out, number, rows=20):
+    """Start a run and send it a signal when some rows are there; returns what it had written."""
+    with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        deadline = time.monotonic() + 90
+        while len(journal(out)) < rows:
+            assert process.poll() is None, process.stderr.read().decode()
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        process.send_signal(number)
+        process.communicate()
+    assert len(journal(out)) < 180, "all was done before the signal came"
+    return process.returncode, journal(out)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_stopped_at_any_moment_it_goes_on(scenes, weights, tmp_path, number):
+    out = tmp_path / "out"
+    line = command(scenes, weights, out, "--batch-size", 1)
+    status, before = kill_midway(line, out, number)
+    if number == signal.SIGKILL:
+        assert status == -signal.SIGKILL
+        assert len(read_results(out).table) == len(before)  # readable as it is
+    else:
+        assert status == 130
+        assert len(pd.read_csv(out / "results.csv")) == len(before)
+    done = rank(scenes, weights, out, "--batch-size", 1)
+    assert done.returncode == 0, done.stderr
+    assert f"{len(before)} of 180 triples are in" in done.stderr
+    after = journal(out)
+    assert after[: len(before)] == before  # nothing was computed again
+    keys = Counter((row["scene"], row["method"]) for row in map(json.loads, after))
+    assert len(keys) == 180
+    assert set(keys.values()) == {1}
+    assert len(pd.read_parquet(out / "results.parquet")) == 180
+
+
+@pytest.mark.slow
+def test_another_aspect_or_model_does_not_go_on(scenes, weights, tmp_path):
+    keep(scenes, 3)
+    out = tmp_path / "out"
+    assert rank(scenes, weights, out).returncode == 0
+    before = journal(out)
+    done = rank(scenes, weights, out, "--aspect", "sharpness")
+    assert done.returncode == 2
+    assert "aspect sharpness, was all" in done.stderr
+    tiny_fuscore(tmp_path, seed=1).save_pretrained(tmp_path / "other")
+    done = rank(scenes, tmp_path / "other", out)
+    assert done.returncode == 2
+    assert "weights_hash" in done.stderr
+    assert journal(out) == before
+    assert rank(scenes, tmp_path / "other", out, "--overwrite", "--format", "latex").returncode == 0
+    assert len(journal(out)) == 9
+    assert journal(out) != before
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_real_methods_in_a_believable_order(real_data, tmp_path):
+    folder = real_data / "VIFB"
+    for method in ("SeAFusion", "MGFF", "CBF"):
+        (tmp_path / "methods").mkdir(exist_ok=True)
+        (tmp_path / "methods" / method).symlink_to(folder / "fused" / method)
+    line = ["--ir", folder / "ir", "--vis", folder / "vis", "--methods-root", tmp_path / "methods"]
+    out = ["--out", tmp_path / "out", "--format", "json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "fuscore_metric.cli", "rank", *map(str, (*line, *out))],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    board = json.loads(done.stdout)
+    assert board["methods"][-1]["method"] == "CBF"  # blotches all over
+    table = read_results(tmp_path / "out").table
+    assert len(table) == 63
+    assert table["error"].isna().all()
