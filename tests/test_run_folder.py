@@ -105,11 +105,13 @@ def test_other_settings_are_refused(tmp_path, entries, name, value):
     out, other = tmp_path / "out", replace(SETTINGS, **{name: value})
     with RunFolder(out, SETTINGS) as folder:
         folder.append([row(entries[0])])
+        folder.finish()
     with pytest.raises(InputError, match=f"{name} {value}, was {getattr(SETTINGS, name)}"):
         RunFolder(out, other).__enter__()
     assert len(lines(out)) == 1
     with RunFolder(out, other, overwrite=True) as folder:
         assert not folder.rows
+        assert not list(out.glob("results.*"))  # a table of other settings would mislead
     with RunFolder(out, other) as folder:
         assert folder.waiting(entries) == entries
 

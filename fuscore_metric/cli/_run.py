@@ -128,13 +128,13 @@ def score_into(
                 folder.append(some)
                 advance(len(some))
     except KeyboardInterrupt:
-        folder.finish()
         say(
             f"Stopped: {len(folder.rows)} rows are in {folder.path}; "
             "the same command goes on from there"
         )
         raise typer.Exit(STOPPED) from None
-    folder.finish()
+    finally:
+        folder.finish()
     return folder.rows
 
 

@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from fuscore_metric.images import InputError
 from fuscore_metric.results.rows import COLUMNS, FILES, Entry, Row
 from fuscore_metric.results.settings import RunSettings
-from fuscore_metric.results.tables import write_tables
+from fuscore_metric.results.tables import CSV_FILE, PARQUET_FILE, write_tables
 
 log = logging.getLogger(__name__)
 
@@ -109,7 +109,8 @@ class RunFolder:
             for row in read_journal(self.path):
                 self._keep(row, row.pop("stamp", None))
         else:
-            (self.path / JOURNAL_FILE).unlink(missing_ok=True)
+            for name in (JOURNAL_FILE, CSV_FILE, PARQUET_FILE):
+                (self.path / name).unlink(missing_ok=True)
             replace_text(path, self.settings.to_json() + "\n")
         try:
             self._journal = (self.path / JOURNAL_FILE).open("ab")
