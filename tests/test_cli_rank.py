@@ -161,6 +161,21 @@ def test_another_aspect_or_model_does_not_go_on(scenes, weights, tmp_path):
 
 
 @pytest.mark.slow
+def test_a_method_can_be_added_and_compared_without_the_others(scenes, weights, tmp_path):
+    keep(scenes, 3)
+    out, line = tmp_path / "out", command(scenes, weights, tmp_path / "out", "--format", "json")
+    place = line.index("--methods-root")
+    for methods in (["good", "soft"], ["ours", "soft"]):
+        folders = [str(scenes / "methods" / name) for name in methods]
+        line[place : place + 3 if "--methods" in line else place + 2] = ["--methods", *folders]
+        done = subprocess.run(line, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        board = json.loads(done.stdout)
+        assert {entry["method"] for entry in board["methods"]} == set(methods)
+    assert len(journal(out)) == len(read_results(out).table) == 9
+
+
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_methods_in_a_believable_order(real_data, tmp_path):
     folder = real_data / "VIFB"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -69,8 +70,8 @@ def rank(
     """Score every method on every scene, and say which differences are real.
 
     Images belong together that have one name, whatever the extension. Rows are kept as they come:
-    stopped at any moment, the same command goes on. Writes results.csv and results.parquet into
-    the run folder.
+    stopped at any moment, the same command goes on. The run folder's results.csv and
+    results.parquet have all rows it ever got; the leaderboard is of the methods given.
 
     Example: fuscore rank --ir ir --vis vis --methods-root fused
 
@@ -93,18 +94,19 @@ def rank(
         rows = score_into(folder, matched.entries, model, progress=progress)
     say(f"{len(rows)} rows in {out / 'results.csv'} and {out / 'results.parquet'}")
     if any(row["error"] is None for row in rows):
-        show_leaderboard(out, output_format)
+        show_leaderboard(out, output_format, list(folders))
     report_errors(rows, out)
 
 
-def show_leaderboard(results: Path, output_format: str) -> None:
-    """Print the leaderboard of a run folder or of a results table."""
+def show_leaderboard(results: Path, output_format: str, methods: Sequence[str]) -> None:
+    """Print the leaderboard of some methods of a run folder, which may hold more."""
     from fuscore_metric.leaderboard import tables
     from fuscore_metric.leaderboard.statistics import leaderboard
     from fuscore_metric.results.read import read_results
 
     found = read_results(results)
-    board = leaderboard(found.table, temperature=found.settings.get("temperature", 1.0))
+    table = found.table[found.table["method"].isin(methods)]
+    board = leaderboard(table, temperature=found.settings.get("temperature", 1.0))
     if output_format == "text":
         console = Console(highlight=False)
         console.print(tables.as_rich(board, settings=found.settings, width=console.width))
