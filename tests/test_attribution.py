@@ -11,8 +11,8 @@ from PIL import Image
 
 from fuscore_metric import FuScore, InputError
 from fuscore_metric.attribution import attribute, integrated_gradients, plain_fusion
-from fuscore_metric.cli._overlay import colours, overlay
 from fuscore_metric.images import as_images
+from fuscore_metric.overlay import colours, overlay
 from tests.tiny_model import tiny_fuscore
 
 EXAMPLE = Path(__file__).parents[1] / "fuscore_metric" / "assets" / "example"

@@ -76,8 +76,8 @@ def _explain(
 ) -> None:
     import torch
 
-    from fuscore_metric.cli._overlay import Caption, draw
     from fuscore_metric.images import InputError
+    from fuscore_metric.overlay import Caption, draw
 
     # Each (1, 3, H, W).
     batch_ir, batch_vis, batch = (x.unsqueeze(0).to(model.device) for x in (ir, vis, fused))

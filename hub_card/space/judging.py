@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fuscore_metric import FuScore, InputError, predict, preference
-from fuscore_metric.cli._overlay import LEAST_FULL_SCALE, overlay
 from fuscore_metric.images import as_images, check_triples
+from fuscore_metric.overlay import LEAST_FULL_SCALE, overlay
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, build_prompt
 
 Payload: TypeAlias = dict[str, Any] | None

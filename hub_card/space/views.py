@@ -8,8 +8,8 @@ import numpy as np
 from judging import Judgement, Ranked
 
 from fuscore_metric import FuScoreSpec
-from fuscore_metric.cli._overlay import colours
 from fuscore_metric.levels import SCORE_RANGE
+from fuscore_metric.overlay import colours
 from fuscore_metric.prompts import LEVEL_WORDS
 
 ASPECT_TITLES = {
