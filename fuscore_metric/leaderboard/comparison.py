@@ -98,8 +98,8 @@ class Comparison:
         """Scenes where the loser has the higher score, the surest first; none without a winner."""
         sign = np.sign(self.difference)
         against = [scene for scene in self.scenes if scene.difference * sign < 0]
-        # `scenes` has the surest for a first; where a won, it is those for b that disagree.
-        return tuple(reversed(against)) if sign > 0 else tuple(against)
+        # P is that of a: where a leads, the lower, the surer for b.
+        return tuple(sorted(against, key=lambda s: (sign * s.preference, sign * s.difference)))
 
 
 def compare(

@@ -48,8 +48,8 @@ class MethodSummary:
         mean_rank: Mean over scenes of its rank, 1 is best, ties share their ranks' average; NaN if
             there is no other method.
         win_rate: Share of (scene, other method) that it beats, in [0, 1], ties half; NaN likewise.
-        groups: Letters of the critical-difference groups it is in, "a" the best. Methods that share
-            a letter do not differ.
+        groups: Letters of the critical-difference groups it is in, "a" the best. Between
+            methods that share a letter no difference was found.
         aspects: Mean score of each further aspect that has numbers.
     """
 

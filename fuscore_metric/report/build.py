@@ -261,7 +261,7 @@ def _preference_cell(
         "kind": kind if real else f"{kind} unreal",
         "strength": f"{2 * abs(value - 0.5):.2f}",
         "title": f"{names[0]} over {names[1]}: {value:.3f}, {verdict}"
-        + ("" if real else ", not a real difference"),
+        + ("" if real else ", no difference found"),
     }
 
 

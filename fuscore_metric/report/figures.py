@@ -97,7 +97,7 @@ def distribution(scores: Scores, *, width: int, palette: Palette, label: str) ->
 
 
 def ranks(board: Leaderboard, *, width: int, palette: Palette) -> Figure:
-    """Draw mean ranks, best on top, with a bar beside methods that do not differ.
+    """Draw mean ranks, best on top, with a bar beside methods between which no difference was found.
 
     What a critical-difference diagram says, with a line for each method: so that forty of them,
     with long names, stay readable.
@@ -136,7 +136,7 @@ def ranks(board: Leaderboard, *, width: int, palette: Palette) -> Figure:
 
 
 def matrix(board: Leaderboard, *, palette: Palette) -> Figure:
-    """Draw the mean P(row better than column); hatched where the difference is not real.
+    """Draw the mean P(row better than column); hatched where no difference was found.
 
     On the page this is a table; the figure is for print.
     """
