@@ -122,6 +122,10 @@ def test_device_batch_size_and_versions_may_change(tmp_path, entries):
     other = replace(SETTINGS, device="cuda", batch_size=1, versions={}, started="", command="")
     with RunFolder(tmp_path / "out", other) as folder:
         assert len(folder.rows) == 1
+        folder.finish()
+    # Folder and table say the same: what it was begun with.
+    for path in (tmp_path / "out", tmp_path / "out" / "results.parquet"):
+        assert read_results(path).settings == json.loads(SETTINGS.to_json())
 
 
 def test_one_process_writes_at_a_time(tmp_path):

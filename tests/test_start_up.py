@@ -3,8 +3,11 @@
 import gc
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -75,6 +78,11 @@ def images(folder: Path, **changed: object) -> list[object]:
         (["score", *images(Path()), "--aspect", "beauty"], 2, "--aspect"),
         (["score", *images(Path()), "--dtype", "int8"], 2, "--dtype"),
         (["info"], 0, "fuscore-lite"),
+        (["rank", "--help"], 0, "--methods-root"),
+        (["rank", "--ir", "ir"], 2, "--vis"),
+        (["report", "--help"], 0, "--figures"),
+        (["scor"], 2, "Did you mean 'score'?"),
+        (["score", "--manifest", "m.csv", "--ir", "ir.png"], 2, "--manifest"),
         (["info", "--weights", "nothing_here"], 2, "nothing_here"),
         (["merge", "--weights", "a/b", "--out", "."], 2, "`out`"),
     ],
@@ -86,13 +94,52 @@ def test_what_needs_no_model_imports_nothing_heavy(arguments, expected_status, w
     assert not modules & set(HEAVY)
 
 
-def test_shell_completion_imports_nothing_heavy():
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("ra", {"rank"}),
+        ("score --f", {"--fused"}),
+        ("score --aspect s", {"sharpness"}),
+        ("rank --aspect o", {"overall"}),
+        ("explain --device c", {"cpu", "cuda", "cuda:0"}),
+        ("score --dtype b", {"bfloat16"}),
+        ("score --engine ", {"local", "ray"}),
+        ("rank --format ", {"text", "markdown", "latex", "json"}),
+        ("merge --weights e", {"embedded"}),
+    ],
+)
+def test_shell_completion_imports_nothing_heavy(typed, expected):
+    words = f"fuscore {typed}"
     status, modules, said = imported_by(
-        _FUSCORE_COMPLETE="complete_bash", COMP_WORDS="fuscore score --f", COMP_CWORD="2"
+        _FUSCORE_COMPLETE="complete_bash", COMP_WORDS=words, COMP_CWORD=str(words.count(" "))
     )
     assert status == 0, said
-    assert "--fused" in said
+    assert set(said.split()) == expected
     assert not modules & set(HEAVY)
+
+
+@pytest.mark.skipif(not Path(sys.executable).with_name("fuscore").exists(), reason="not installed")
+@pytest.mark.skipif(shutil.which("bash") is None, reason="no bash")
+def test_bash_completes_with_the_script_that_is_shown(tmp_path):
+    script = """
+        eval "$(fuscore --show-completion)"
+        COMP_WORDS=(fuscore score --aspect sh) COMP_CWORD=3
+        _fuscore_completion fuscore
+        echo "${COMPREPLY[@]}"
+        fuscore --install-completion > /dev/null && cat ~/.bashrc
+    """
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    done = subprocess.run(
+        [shutil.which("bash"), "--norc", "-c", script],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": path, "HOME": str(tmp_path)},
+    )
+    assert done.returncode == 0, done.stderr
+    completed, *installed = done.stdout.splitlines()
+    assert completed == "sharpness"
+    assert any("fuscore" in line for line in installed)
 
 
 @pytest.mark.parametrize(
@@ -142,6 +189,22 @@ def test_garbage_is_not_collected_during_start_up_and_is_after_it(frozen_objects
         assert not gc.isenabled()
     assert gc.isenabled()
     assert frozen_objects() > 0
+
+
+def test_ctrl_c_is_again_what_it_was_after_the_start_up(frozen_objects):
+    before = signal.getsignal(signal.SIGINT)
+    with start_up():
+        assert signal.getsignal(signal.SIGINT) is not before
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_start_up_in_a_thread_leaves_signals_alone(frozen_objects):
+    def work():
+        with start_up():
+            pass
+
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(work).result()
 
 
 def test_garbage_is_collected_after_a_start_up_that_fails(frozen_objects):

@@ -1,6 +1,7 @@
 """The `fuscore` command: a thin shell over the Python doors.
 
-Exit status: 0 fine, 2 for bad input or usage.
+Exit status: 0 fine, 1 if some of several images or triples have no score, 2 for bad input or usage,
+130 if stopped by Ctrl-C.
 """
 
 from __future__ import annotations
@@ -8,29 +9,41 @@ from __future__ import annotations
 import sys
 
 import typer
-from rich.console import Console
 
 from fuscore_metric import __version__
 from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
-from fuscore_metric.cli import explain, info, merge, pyiqa, rank, score
+from fuscore_metric.cli import _console, compare, explain, info, merge, pyiqa, rank, report, score
+from fuscore_metric.cli._run import say
+from fuscore_metric.cli._start_up import STOPPED
 
 app = typer.Typer(
     name="fuscore",
     help="Say how good a person would find the fusion of an infrared and a visible image.",
+    epilog="Exit status: 0 fine, 1 some rows have no score, 2 bad input or usage, 130 stopped.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-app.command("score")(score.score)
-app.command("rank")(rank.rank)
-app.command("explain")(explain.explain)
-app.command("info")(info.info)
-app.command("merge")(merge.merge)
+app.command("score", short_help="Score fusions of one source pair, or a manifest of triples.")(
+    score.score
+)
+app.command("rank", short_help="Score folders of methods: a results table and a leaderboard.")(
+    rank.rank
+)
+app.command("compare", short_help="Say which of two methods is better, scene by scene.")(
+    compare.compare
+)
+app.command("report", short_help="Make an HTML page, and figures, of a results table.")(
+    report.report
+)
+app.command("explain", short_help="Draw where a fusion lost its score.")(explain.explain)
+app.command("info", short_help="Show what the weights are, and all versions.")(info.info)
+app.command("merge", short_help="Merge an adapter into the weights of its base model.")(merge.merge)
 app.add_typer(pyiqa.app, name="pyiqa")
 
 
 def _version(wanted: bool) -> None:
     if wanted:
-        Console().print(f"fuscore-metric {__version__}", highlight=False)
+        typer.echo(f"fuscore-metric {__version__}")
         raise typer.Exit
 
 
@@ -45,21 +58,29 @@ def _options(
 
 def main() -> None:
     """Run the command line; bad input becomes one line on stderr and exit status 2."""
+    _console.accept_any_name()
+    app.rich_markup_mode = _console.help_style()
     try:
-        app()
-    except (ValueError, ImportError) as error:
-        if not _is_the_users(error):
+        app(prog_name="fuscore")
+    except KeyboardInterrupt:  # before the command began
+        sys.exit(STOPPED)
+    except (ValueError, ImportError, OSError) as error:
+        message = _message(error)
+        if message is None:
             raise
-        Console(stderr=True).print(
-            f"fuscore: {error}", markup=False, highlight=False, soft_wrap=True
-        )
+        if isinstance(error, OSError):
+            _console.close_output()  # it may be what cannot be written
+        say(f"fuscore: {message}")
         sys.exit(2)
 
 
-def _is_the_users(error: ValueError | ImportError) -> bool:
-    """Whether an error has a finished one-line message; others are our own mistakes."""
+def _message(error: ValueError | ImportError | OSError) -> str | None:
+    """One line on what the user, or the machine, did wrong; None for our own mistakes."""
     if isinstance(error, (CheckpointError, MissingPackageError)):
-        return True
-    from fuscore_metric.images import InputError  # imports torch
-
-    return isinstance(error, InputError)
+        return str(error)
+    if isinstance(error, OSError) and error.strerror:
+        where = f": {error.filename!r}" if error.filename else ""
+        return f"{error.strerror}{where}"
+    # Where images were never imported, which takes torch, the error is not theirs.
+    images = sys.modules.get("fuscore_metric.images")
+    return str(error) if images and isinstance(error, images.InputError) else None

@@ -1,34 +1,73 @@
-"""Options that several commands share."""
+"""Options that several commands share, and what the shell completes of their values."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from fuscore_metric.placement import DTYPES, check_device
+from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
+
+CHOICES = (*ASPECTS, ALL_ASPECTS)
+"""What `--aspect` can be where all at once may be asked for."""
+
+
+def one_of(*values: str) -> Callable[[str], list[str]]:
+    """Make what the shell asks for the values of an option: those that begin as typed."""
+
+    def complete(incomplete: str) -> list[str]:
+        return [value for value in values if value.startswith(incomplete)]
+
+    return complete
+
 
 Ir = Annotated[Path, typer.Option(help="Infrared image.")]
 Vis = Annotated[Path, typer.Option(help="Visible image of the same scene and size.")]
-Weights = Annotated[str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')]
+Weights = Annotated[
+    str,
+    typer.Option(
+        help='"embedded", a checkpoint directory, or a hub id.', autocompletion=one_of("embedded")
+    ),
+]
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the weights.")]
-Device = Annotated[str, typer.Option(help="Where to compute, such as cpu or cuda.")]
+Aspect = Annotated[
+    str,
+    typer.Option(
+        help=f"What to judge: {', '.join(CHOICES)}.",
+        autocompletion=one_of(*CHOICES),
+    ),
+]
+Device = Annotated[
+    str,
+    typer.Option(
+        help="Where to compute, such as cpu or cuda.",
+        autocompletion=one_of("cpu", "cuda", "cuda:0", "mps"),
+    ),
+]
 Dtype = Annotated[
     str | None,
     typer.Option(
-        help="float32, bfloat16, float16; by default float32, for big models on a GPU bfloat16."
+        help="float32, bfloat16, float16; by default float32, for big models on a GPU bfloat16.",
+        autocompletion=one_of(*DTYPES),
     ),
 ]
 
 
 def check_options(aspect: str, device: str, dtype: str | None, *, aspects: tuple[str, ...]) -> None:
     """Refuse an unknown aspect or dtype, or an unusable device, as typer refuses a bad option."""
-    if aspect not in aspects:
-        raise typer.BadParameter(f"expected one of {', '.join(aspects)}", param_hint="--aspect")
-    if dtype not in (None, *DTYPES):
-        raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}", param_hint="--dtype")
+    check_names(aspect, dtype, aspects=aspects)
     try:
         check_device(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from error
+
+
+def check_names(aspect: str, dtype: str | None, *, aspects: tuple[str, ...]) -> None:
+    """Refuse an unknown aspect or dtype."""
+    if aspect not in aspects:
+        raise typer.BadParameter(f"expected one of {', '.join(aspects)}", param_hint="--aspect")
+    if dtype not in (None, *DTYPES):
+        raise typer.BadParameter(f"expected one of {', '.join(DTYPES)}", param_hint="--dtype")

@@ -10,22 +10,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 
+from fuscore_metric.cli._console import make_console
+from fuscore_metric.cli._start_up import STOPPED
 from fuscore_metric.optional import require
 from fuscore_metric.results.rows import Entry, Row
+from fuscore_metric.results.tables import CSV_FILE
 
 if TYPE_CHECKING:
     from types import FrameType
 
+    from rich.console import Console
     from rich.progress import Progress
 
     from fuscore_metric.model import FuScore
     from fuscore_metric.results.run_folder import RunFolder
     from fuscore_metric.results.settings import RunSettings
 
-SOME_FAILED, STOPPED = 1, 130
-"""Exit statuses: some rows have an error instead of a score; stopped by the user."""
+SOME_FAILED = 1
+"""Exit status: some rows have an error instead of a score."""
 
 Out = Annotated[
     Path,
@@ -73,18 +76,34 @@ class Scoring:
         Raises:
             CheckpointError: The weights cannot be had or used.
         """
-        from fuscore_metric.locate import find_checkpoint
         from fuscore_metric.model import FuScore
-        from fuscore_metric.results.settings import describe
 
         model = FuScore.from_pretrained(
             self.weights, revision=self.revision, device=self.device, dtype=self.dtype
         )
         # Found again, in the cache at least: the model does not say where it came from.
-        found = find_checkpoint(self.weights, revision=self.revision, local_files_only=True)
-        settings = describe(
-            model,
+        return model, self.describe(ir=ir, vis=vis, local_files_only=True)
+
+    def describe(self, *, ir: str, vis: str, local_files_only: bool = False) -> RunSettings:
+        """Record what the weights score with, without loading them; the device need not be here.
+
+        Raises:
+            CheckpointError: The weights cannot be had, or not in this dtype.
+        """
+        from fuscore_metric.backbones import backbone_class
+        from fuscore_metric.locate import find_checkpoint
+        from fuscore_metric.placement import choose_dtype
+        from fuscore_metric.results.settings import describe
+
+        found = find_checkpoint(
+            self.weights, revision=self.revision, local_files_only=local_files_only
+        )
+        on_cpu = self.device.partition(":")[0] == "cpu"
+        dtype = choose_dtype(self.dtype, backbone_class(found.spec.family), on_cpu=on_cpu)
+        return describe(
             found,
+            dtype=str(dtype).removeprefix("torch."),
+            device=self.device,
             source=self.weights,
             revision=self.revision,
             aspect=self.aspect,
@@ -92,7 +111,6 @@ class Scoring:
             ir=ir,
             vis=vis,
         )
-        return model, settings
 
 
 def score_into(
@@ -123,7 +141,7 @@ def score_into(
         say(f"{known} of {len(entries)} triples are in {folder.path} already")
     rows = score_entries(waiting, model, aspect=settings.aspect, batch_size=settings.batch_size)
     try:
-        with _terminated_as_interrupted(), closing(rows), bar(len(waiting), progress) as advance:
+        with terminated_as_interrupted(), closing(rows), bar(len(waiting), progress) as advance:
             for some in rows:
                 folder.append(some)
                 advance(len(some))
@@ -145,12 +163,27 @@ def report_errors(rows: Sequence[Row], folder: Path) -> None:
         typer.Exit: One has.
     """
     failed = [row for row in rows if row["error"] is not None]
-    for row in failed[:SHOWN_ERRORS]:
+    report_failed(failed[:SHOWN_ERRORS], len(failed), len(rows), folder / CSV_FILE)
+
+
+def report_failed(first: Sequence[Row], failed: int, total: int, where: Path) -> None:
+    """Do the same where not all rows are at hand.
+
+    Args:
+        first: The first rows with an error.
+        failed: How many there are.
+        total: How many rows there are.
+        where: What has all of them.
+
+    Raises:
+        typer.Exit: There are some.
+    """
+    for row in first:
         say(f"failed: {row['scene']}, {row['method']}: {row['error']}")
     if failed:
         say(
-            f"{len(failed)} of {len(rows)} triples have no score; all errors are in "
-            f"{folder / 'results.csv'}. The same command tries them again"
+            f"{failed} of {total} triples have no score; all errors are in {where}. "
+            "The same command tries them again"
         )
         raise typer.Exit(SOME_FAILED)
 
@@ -160,14 +193,14 @@ SHOWN_ERRORS = 5
 
 def say(text: str) -> None:
     """Write a line to stderr, for people."""
-    Console(stderr=True, highlight=False).print(text, markup=False, soft_wrap=True)
+    make_console(stderr=True).print(text, markup=False, soft_wrap=True)
 
 
 @contextmanager
 def bar(total: int, wanted: bool) -> Iterator[Callable[[int], None]]:
     """Show progress, with rate and time left, on a terminal; yields what to tell it."""
-    console = Console(stderr=True)
-    if not (wanted and console.is_terminal and total):
+    console = make_console(stderr=True)
+    if not (wanted and total and console.is_terminal) or console.is_dumb_terminal:
         yield lambda count: None
         return
     with _progress(console) as progress:
@@ -198,7 +231,7 @@ def _progress(console: Console) -> Progress:
 
 
 @contextmanager
-def _terminated_as_interrupted() -> Generator[None]:
+def terminated_as_interrupted() -> Generator[None]:
     """Let `kill` stop a run as Ctrl-C does: queues and containers end their jobs so."""
 
     def interrupt(_: int, __: FrameType | None) -> None:

@@ -3,8 +3,18 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType
+
+STOPPED = 130
+"""Exit status of a command stopped by Ctrl-C, as shells have it."""
 
 
 @contextmanager
@@ -14,11 +24,32 @@ def start_up() -> Iterator[None]:
     Imports of torch and transformers make a million lasting objects. Searched for garbage again
     and again as they grow, and once more when Python ends, they cost more than a third of a
     score's time (`python benchmarks/start_up.py`). For a process of our own only: of somebody
-    else's, the collector is not ours to set.
+    else's, the collector is not ours to set. Ctrl-C ends the process at once, silently.
     """
     gc.disable()
     try:
-        yield
+        with _leaving_at_interrupt():
+            yield
     finally:
         gc.freeze()
         gc.enable()
+
+
+@contextmanager
+def _leaving_at_interrupt() -> Generator[None]:
+    """Leave at Ctrl-C without an exception: imports of transformers turn it into another one.
+
+    Nothing is lost, as nothing was computed or written.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def leave(_: int, __: FrameType | None) -> None:
+        os._exit(STOPPED)
+
+    before: Any = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -7,9 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
-from fuscore_metric.cli._options import Device, Dtype, Revision, Weights, check_options
+from fuscore_metric.cli._console import make_console
+from fuscore_metric.cli._options import (
+    CHOICES,
+    Aspect,
+    Device,
+    Dtype,
+    Revision,
+    Weights,
+    check_options,
+    one_of,
+)
 from fuscore_metric.cli._run import (
     BatchSize,
     Out,
@@ -22,12 +31,11 @@ from fuscore_metric.cli._run import (
     score_into,
 )
 from fuscore_metric.cli._start_up import start_up
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
+from fuscore_metric.prompts import ALL_ASPECTS
 
 if TYPE_CHECKING:
     from fuscore_metric.folders import Matched
 
-CHOICES = (*ASPECTS, ALL_ASPECTS)
 FORMATS = ("text", "markdown", "latex", "json")
 
 
@@ -41,7 +49,7 @@ def rank(
     more_methods: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[FOLDER]...",
+            metavar="FOLDER",
             help="More of them: --methods a b c is three.",
             show_default=False,
         ),
@@ -52,14 +60,17 @@ def rank(
     out: Out = Path("fuscore-results"),
     weights: Weights = "embedded",
     revision: Revision = None,
-    aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(CHOICES)}.")] = (
-        ALL_ASPECTS
-    ),
+    aspect: Aspect = ALL_ASPECTS,
     device: Device = "cpu",
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
     output_format: Annotated[
-        str, typer.Option("--format", help=f"Of the leaderboard: {', '.join(FORMATS)}.")
+        str,
+        typer.Option(
+            "--format",
+            help=f"Of the leaderboard: {', '.join(FORMATS)}.",
+            autocompletion=one_of(*FORMATS),
+        ),
     ] = "text",
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop if an image has no partner.")
@@ -73,10 +84,11 @@ def rank(
     stopped at any moment, the same command goes on. The run folder's results.csv and
     results.parquet have all rows it ever got; the leaderboard is of the methods given.
 
-    Example: fuscore rank --ir ir --vis vis --methods-root fused
-
-    Example: fuscore rank --ir ir --vis vis --methods ours U2=../u2/out --format latex > table.tex
-    """
+    \b
+    Examples:
+      fuscore rank --ir ir --vis vis --methods-root fused
+      fuscore rank --ir ir --vis vis --methods ours U2=../u2/out --format latex > table.tex
+    """  # noqa: D301 - \b keeps the lines of a paragraph
     with start_up():
         if output_format not in FORMATS:
             raise typer.BadParameter(f"expected one of {', '.join(FORMATS)}", param_hint="--format")
@@ -93,9 +105,10 @@ def rank(
     with RunFolder(out, settings, overwrite=overwrite) as folder:
         rows = score_into(folder, matched.entries, model, progress=progress)
     say(f"{len(rows)} rows in {out / 'results.csv'} and {out / 'results.parquet'}")
-    if any(row["error"] is None for row in rows):
+    asked = [row for row in rows if row["method"] in folders]
+    if any(row["error"] is None for row in asked):
         show_leaderboard(out, output_format, list(folders))
-    report_errors(rows, out)
+    report_errors(asked, out)
 
 
 def show_leaderboard(results: Path, output_format: str, methods: Sequence[str]) -> None:
@@ -108,7 +121,7 @@ def show_leaderboard(results: Path, output_format: str, methods: Sequence[str]) 
     table = found.table[found.table["method"].isin(methods)]
     board = leaderboard(table, temperature=found.settings.get("temperature", 1.0))
     if output_format == "text":
-        console = Console(highlight=False)
+        console = make_console()
         console.print(tables.as_rich(board, settings=found.settings, width=console.width))
         return
     render = {

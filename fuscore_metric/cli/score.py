@@ -1,121 +1,291 @@
-"""`fuscore score`: one source pair, one or more fusions of it -> scores."""
+"""`fuscore score`: fusions of one source pair, or a manifest of many triples -> scores."""
 
 from __future__ import annotations
 
-import json
+import os
+import sys
+from collections.abc import Iterable, Sequence
+from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TypeAlias, TypeVar
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from fuscore_metric.cli._manifest import ENGINES, Engine, score_file
 from fuscore_metric.cli._options import (
+    CHOICES,
+    Aspect,
     Device,
     Dtype,
-    Ir,
     Revision,
-    Vis,
     Weights,
     check_options,
+    one_of,
 )
+from fuscore_metric.cli._run import (
+    SHOWN_ERRORS,
+    SOME_FAILED,
+    BatchSize,
+    Progressing,
+    Scoring,
+    bar,
+    say,
+)
+from fuscore_metric.cli._scores import Judged, show_json, show_text
 from fuscore_metric.cli._start_up import start_up
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, LEVEL_WORDS
+from fuscore_metric.prompts import DEFAULT_ASPECT
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from fuscore_metric.images import InputError
+    from fuscore_metric.model import FuScore
+    from fuscore_metric.pictures import Picture
 
-    from fuscore_metric.model import FuScore, FuScoreOutput
+    Opened: TypeAlias = tuple[Picture, Picture, Picture] | InputError
+    """A triple whose files were looked at, or why it cannot be judged."""
 
-CHOICES = (*ASPECTS, ALL_ASPECTS)
+T = TypeVar("T")
+
+_MANY = "Many triples"
+"""Heading of the options that go with a manifest, in the help."""
 
 
 def score(
-    ir: Ir,
-    vis: Vis,
+    ir: Annotated[Path | None, typer.Option(help="Infrared image.")] = None,
+    vis: Annotated[
+        Path | None, typer.Option(help="Visible image of the same scene and size.")
+    ] = None,
     fused: Annotated[
-        list[Path], typer.Option(help="Fusion of the two; repeat the option to compare several.")
-    ],
+        list[Path] | None,
+        typer.Option(
+            help="Fusion of the two; several to compare them. Of - their paths are read from "
+            "standard input, one a line or as find -print0 gives them."
+        ),
+    ] = None,
+    more_fused: Annotated[
+        list[Path] | None,
+        typer.Argument(
+            metavar="FUSED", help="More of them, as in --fused *.png.", show_default=False
+        ),
+    ] = None,
     weights: Weights = "embedded",
     revision: Revision = None,
-    aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(CHOICES)}.")] = (
-        DEFAULT_ASPECT
-    ),
+    aspect: Aspect = DEFAULT_ASPECT,
     device: Device = "cpu",
     dtype: Dtype = None,
+    batch_size: BatchSize = 8,
+    progress: Progressing = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    manifest: Annotated[
+        Path | None,
+        typer.Option(
+            help="Table of triples, instead of --ir, --vis and --fused.", rich_help_panel=_MANY
+        ),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            help="Run folder for the rows of a manifest: a run that was stopped goes on.",
+            rich_help_panel=_MANY,
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool,
+        typer.Option(
+            "--overwrite",
+            help="Begin anew; what is in the run folder is lost.",
+            rich_help_panel=_MANY,
+        ),
+    ] = False,
+    engine: Annotated[
+        str,
+        typer.Option(
+            help=f"What runs a manifest: {', '.join(ENGINES)}.",
+            autocompletion=one_of(*ENGINES),
+            rich_help_panel=_MANY,
+        ),
+    ] = "local",
+    actors: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="With --engine ray: models that work at once.", rich_help_panel=_MANY
+        ),
+    ] = None,
+    gpus_per_actor: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="With --engine ray: share of a GPU for each, such as 0.5.",
+            rich_help_panel=_MANY,
+        ),
+    ] = None,
 ) -> None:
-    """Score fusions of one source pair.
+    """Score fusions of one source pair; or the triples of a manifest, into a run folder.
 
-    Example: fuscore score --ir ir.png --vis vis.png --fused fused.png
-    """
+    Of several fused images a bad one is reported and the others are scored: exit status 1. Nothing
+    to score is status 2.
+
+    \b
+    Examples:
+      fuscore score --ir ir.png --vis vis.png --fused fused.png
+      fuscore score --ir ir.png --vis vis.png --fused out/*.png --json
+      find out -name '*.png' | fuscore score --ir ir.png --vis vis.png --fused -
+      fuscore score --manifest triples.csv --out results
+      fuscore score --manifest triples.parquet --engine ray --actors 4 --out results
+    """  # noqa: D301 - \b keeps the lines of a paragraph
+    given = [*(fused or ()), *(more_fused or ())]
+    scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+    if manifest is not None:
+        _refuse(
+            "does not go with --manifest",
+            {"--ir": ir, "--vis": vis, "--fused": given, "--json": as_json},
+        )
+        how = Engine(engine, actors, gpus_per_actor)
+        score_file(manifest, out, scoring, how, overwrite=overwrite, progress=progress)
+        return
+    _refuse(
+        "needs --manifest",
+        {
+            "--out": out,
+            "--overwrite": overwrite,
+            "--engine": engine != "local",
+            "--actors": actors,
+            "--gpus-per-actor": gpus_per_actor,
+        },
+    )
+    ir, vis, given = _needed("--ir", ir), _needed("--vis", vis), _needed("--fused", given)
     with start_up():
         check_options(aspect, device, dtype, aspects=CHOICES)
         # Files are checked before the model's code is even imported: the usual mistake should
         # answer at once.
-        triples = _checked(ir, vis, fused)
+        paths = _listed(given)
+        opened = _opened(ir, vis, paths)
         from fuscore_metric.model import FuScore
-        from fuscore_metric.scoring import predict
 
         model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
-    output = predict(*triples, model=model, aspect=aspect)
-    if as_json:
-        typer.echo(json.dumps(_report(fused, output, model, aspect), indent=2))
-    else:
-        _show(fused, output, model, aspect)
+    judged = _judge(paths, opened, model, scoring, progress=progress)
+    (show_json if as_json else show_text)(judged, model.spec, aspect)
+    _report_errors(judged)
 
 
-def _checked(ir: Path, vis: Path, fused: list[Path]) -> tuple[list[Tensor], ...]:
-    from fuscore_metric.images import as_images, check_triples
-
-    images = as_images(fused if len(fused) > 1 else fused[0], "fused")
-    triples = as_images(ir, "ir"), as_images(vis, "vis"), images
-    check_triples(*triples)
-    return triples
+def _refuse(why: str, options: dict[str, object]) -> None:
+    for option, value in options.items():
+        if value not in (None, False, []):
+            raise typer.BadParameter(why, param_hint=option)
 
 
-def _report(
-    fused: list[Path], output: FuScoreOutput, model: FuScore, aspect: str
-) -> dict[str, Any]:
-    results = [{"fused": str(path)} | _judged(output, n, aspect) for n, path in enumerate(fused)]
-    spec = model.spec
-    return {
-        "weights": spec.name,
-        "label_kind": spec.label_kind,
-        "labels": spec.label_statement(),
-        "aspect": aspect,
-        "results": results,
-    }
+def _needed(option: str, value: T | None) -> T:
+    if not value:
+        raise typer.BadParameter(
+            "missing; expected --ir, --vis and --fused, or --manifest", param_hint=option
+        )
+    return value
 
 
-def _judged(output: FuScoreOutput, number: int, aspect: str) -> dict[str, Any]:
-    def one(score: Tensor, std: Tensor, probabilities: Tensor) -> dict[str, Any]:
-        levels = dict(zip(LEVEL_WORDS, probabilities.tolist(), strict=True))
-        return {"score": score.item(), "std": std.item(), "probabilities": levels}
+def _listed(given: Sequence[Path]) -> list[str]:
+    """The paths given, for - those on standard input."""
+    from fuscore_metric.images import InputError
 
-    fields = output.score[number], output.std[number], output.probabilities[number]
-    if aspect != ALL_ASPECTS:
-        return one(*fields)
-    return {"aspects": {name: one(*(f[n] for f in fields)) for n, name in enumerate(ASPECTS)}}
+    paths: list[str] = []
+    for path in map(str, given):
+        paths += _from_stdin() if path == "-" else [path]
+    if not paths:
+        raise InputError("Expected the path of a `fused` image on standard input, got none")
+    return paths
 
 
-def _show(fused: list[Path], output: FuScoreOutput, model: FuScore, aspect: str) -> None:
-    table = Table(box=None, pad_edge=False)
-    table.add_column("fused", overflow="fold")
-    several = aspect == ALL_ASPECTS
-    for heading in ASPECTS if several else ("score", "std", *LEVEL_WORDS):
-        table.add_column(heading.replace("_", " "), justify="right", no_wrap=not several)
-    for n, path in enumerate(fused):
-        numbers = output.score[n].tolist()
-        if not several:
-            numbers = [numbers, output.std[n].item(), *output.probabilities[n].tolist()]
-        table.add_row(str(path), *(f"{number:.3f}" for number in numbers))
-    console = Console(highlight=False)
-    console.print(table, markup=False)
-    asked = "every aspect" if several else aspect
-    console.print(
-        f"{asked}, 1 (bad) to 5 (excellent); weights {model.spec.name}, "
-        f"{model.spec.label_statement()}",
-        markup=False,
-        soft_wrap=True,
-    )
+def _from_stdin() -> list[str]:
+    content = sys.stdin.buffer.read()
+    end = b"\0" if b"\0" in content else b"\n"  # no path has a NUL in it
+    return [str(Path(os.fsdecode(path))) for path in content.split(end) if path]
+
+
+def _opened(ir: Path, vis: Path, fused: Sequence[str]) -> list[Opened]:
+    """Look at all files. Of a single fused image everything is read, of several the headers.
+
+    Raises:
+        InputError: A source cannot be used, or none of the fused images.
+    """
+    from fuscore_metric.images import InputError, as_images, check_triples
+    from fuscore_metric.pictures import join, open_pictures
+
+    sources = as_images(ir, "ir"), as_images(vis, "vis")
+    check_triples(*sources, sources[0])
+    read_ir, read_vis = open_pictures(sources[0], "ir"), open_pictures(sources[1], "vis")
+    if len(fused) == 1:
+        return list(join(read_ir, read_vis, open_pictures(as_images(fused[0], "fused"), "fused")))
+    opened: list[Opened] = []
+    for path in fused:
+        try:
+            opened += join(read_ir, read_vis, open_pictures(path, "fused"))
+        except InputError as error:
+            opened.append(error)
+    _check_some(opened)
+    return opened
+
+
+def _check_some(found: Sequence[object]) -> None:
+    """Refuse to go on with nothing but errors.
+
+    Raises:
+        InputError: There is nothing else; the message is the first one's.
+    """
+    from fuscore_metric.images import InputError
+
+    if all(isinstance(one, Exception) for one in found):
+        if len(found) == 1 and isinstance(found[0], InputError):
+            raise found[0]
+        raise InputError(f"None of {len(found)} fused images can be scored; the first: {found[0]}")
+
+
+def _judge(
+    paths: Sequence[str],
+    opened: Sequence[Opened],
+    model: FuScore,
+    scoring: Scoring,
+    *,
+    progress: bool,
+) -> list[Judged]:
+    """Judge what can be judged.
+
+    Raises:
+        InputError: That is nothing.
+    """
+    from fuscore_metric.scoring import judge_each
+
+    found: dict[int, Judged] = {}
+    places = [n for n, one in enumerate(opened) if isinstance(one, tuple)]
+    triples = [one for one in opened if isinstance(one, tuple)]
+    batch_size = scoring.batch_size
+    batches = judge_each(triples, model, aspect=scoring.aspect, batch_size=batch_size)
+    # A bar for a single batch would be gone before it could be read.
+    with bar(len(triples), progress and len(triples) > batch_size) as advance, closing(batches):
+        for batch, output in batches:
+            for n, row in enumerate(batch.rows):
+                place = places[row]
+                found[place] = (
+                    Judged(paths[place], None, output)
+                    if isinstance(output, Exception)
+                    else Judged(paths[place], output[n])
+                )
+            advance(len(batch.rows))
+    for n, one in enumerate(opened):
+        if not isinstance(one, tuple):
+            found[n] = Judged(paths[n], None, one)
+    judged = [found[n] for n in range(len(paths))]
+    _check_some([one.error for one in judged])
+    return judged
+
+
+def _report_errors(judged: Iterable[Judged]) -> None:
+    """Say which images have no score, and leave with status 1 if one has none.
+
+    Raises:
+        typer.Exit: One has none.
+    """
+    judged = list(judged)
+    failed = [one for one in judged if one.error is not None]
+    for one in failed[:SHOWN_ERRORS]:
+        say(f"failed: {one.path}: {' '.join(str(one.error).split())}")
+    if failed:
+        say(f"{len(failed)} of {len(judged)} fused images have no score")
+        raise typer.Exit(SOME_FAILED)

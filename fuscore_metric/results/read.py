@@ -9,8 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from fuscore_metric.images import InputError
 from fuscore_metric.optional import require
+from fuscore_metric.results.parts import read_parts
 from fuscore_metric.results.rows import COLUMNS, NAMES, NUMBERS
-from fuscore_metric.results.run_folder import SETTINGS_FILE, read_journal, read_settings
+from fuscore_metric.results.run_folder import (
+    PARTS_FOLDER,
+    SETTINGS_FILE,
+    read_journal,
+    read_settings,
+)
 from fuscore_metric.results.tables import METADATA_KEY
 
 if TYPE_CHECKING:
@@ -59,14 +65,12 @@ def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
     from pyarrow import parquet
 
     if path.is_dir() and (path / SETTINGS_FILE).exists():
-        parts = path / "parts"
-        if not parts.is_dir():
+        if not (path / PARTS_FOLDER).is_dir():
             rows = {(row["scene"], row["method"]): row for row in read_journal(path)}
             return pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(COLUMNS)), asdict(
                 read_settings(path)
             )
-        table = parquet.read_table(parts)
-        return table.to_pandas(), asdict(read_settings(path))
+        return read_parts(path).to_pandas(), asdict(read_settings(path))
     if path.is_file() and path.suffix.lower() == ".csv":
         # Only an empty field is nothing: a method may be called "NA".
         types = {name: float if name in NUMBERS else str for name in COLUMNS}

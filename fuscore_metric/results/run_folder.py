@@ -1,7 +1,8 @@
 """Rows as they come -> files that outlast whatever stops the run, and the tables made of them.
 
 A run folder holds `run.json` (what the rows were made with), `rows.jsonl` (a line a row, appended
-and synchronised batch by batch) and, once a run ends, `results.csv` and `results.parquet`.
+and synchronised batch by batch) and, once a run ends, `results.csv` and `results.parquet`. Where
+many processes write, rows are in `parts/` instead (`fuscore_metric.results.parts`).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Self
@@ -23,6 +25,7 @@ from fuscore_metric.results.tables import CSV_FILE, PARQUET_FILE, write_tables
 log = logging.getLogger(__name__)
 
 SETTINGS_FILE, JOURNAL_FILE, LOCK_FILE = "run.json", "rows.jsonl", ".lock"
+PARTS_FOLDER = "parts"
 Key = tuple[str, str]
 
 
@@ -42,18 +45,11 @@ class RunFolder:
     def __init__(self, path: Path, settings: RunSettings, *, overwrite: bool = False) -> None:
         self.path, self.settings = path, settings
         self._overwrite = overwrite
-        self._lock = FileLock(path / LOCK_FILE)
         self._rows: dict[Key, Row] = {}
         self._stamps: dict[Key, Any] = {}
 
     def __enter__(self) -> Self:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock.acquire(timeout=0)
-        except Timeout as error:
-            raise InputError(f"Another process writes into {str(self.path)!r}") from error
-        except OSError as error:
-            raise _cannot_write(self.path, error) from error
+        self._lock = lock_folder(self.path)
         try:
             self._open()
         except BaseException:
@@ -80,54 +76,104 @@ class RunFolder:
         Raises:
             InputError: They cannot be written, such as on a full disk.
         """
-        stamped = [(row, _stamp(row)) for row in rows]
-        text = "".join(json.dumps(row | {"stamp": stamp}) + "\n" for row, stamp in stamped)
+        stamped = [(row, stamp(row)) for row in rows]
+        text = "".join(json.dumps(row | {"stamp": mark}) + "\n" for row, mark in stamped)
         try:
             self._journal.write(text.encode())
             self._journal.flush()
             os.fsync(self._journal.fileno())
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
-        for row, stamp in stamped:
-            self._keep(row, stamp)
+            raise cannot_write(self.path, error) from error
+        for row, mark in stamped:
+            self._keep(row, mark)
 
     def finish(self) -> list[Path]:
         """Write the tables of all rows there are; either table is replaced whole or not at all."""
         try:
-            return write_tables(self.rows, self.settings.to_json(), self.path)
+            # Of the run that began it: what the rows have in common is there.
+            recorded = read_settings(self.path).to_json()
+            return write_tables(self.rows, recorded, self.path)
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
     def _open(self) -> None:
-        path = self.path / SETTINGS_FILE
-        if path.exists() and not self._overwrite:
-            if differences := self.settings.differences(read_settings(self.path)):
-                raise InputError(
-                    f"Expected to go on in {str(self.path)!r} as it was begun, got "
-                    f"{'; '.join(differences)}: give another folder as --out, or --overwrite"
-                )
-            for row in read_journal(self.path):
-                self._keep(row, row.pop("stamp", None))
-        else:
-            for name in (JOURNAL_FILE, CSV_FILE, PARQUET_FILE):
-                (self.path / name).unlink(missing_ok=True)
-            replace_text(path, self.settings.to_json() + "\n")
+        begin(self.path, self.settings, overwrite=self._overwrite, kept_in=JOURNAL_FILE)
+        for row in read_journal(self.path):
+            self._keep(row, row.pop("stamp", None))
         try:
             self._journal = (self.path / JOURNAL_FILE).open("ab")
             self._journal.truncate(_whole_lines(self.path / JOURNAL_FILE))
         except OSError as error:
-            raise _cannot_write(self.path, error) from error
+            raise cannot_write(self.path, error) from error
 
-    def _keep(self, row: Row, stamp: Any) -> None:
+    def _keep(self, row: Row, mark: Any) -> None:
         key = row["scene"], row["method"]
-        self._rows[key], self._stamps[key] = row, stamp
+        self._rows[key], self._stamps[key] = row, mark
 
     def _is_done(self, entry: Entry) -> bool:
-        row = self._rows.get(entry.key)
-        if row is None or row["error"] is not None:
-            return False
-        same_files = all(row[name] == getattr(entry, name) for name in FILES)
-        return same_files and self._stamps[entry.key] == _stamp(row)
+        return is_done(entry, self._rows.get(entry.key), self._stamps.get(entry.key))
+
+
+def is_done(entry: Entry, row: Row | None, mark: Any) -> bool:
+    """Whether a row has the score of an entry, and its files are what they were.
+
+    Args:
+        entry: The triple.
+        row: What is known of it, or None.
+        mark: `stamp` of that row when it was made.
+    """
+    if row is None or row["error"] is not None:
+        return False
+    same_files = all(row[name] == getattr(entry, name) for name in FILES)
+    return same_files and bool(mark == stamp(row))
+
+
+def lock_folder(path: Path) -> FileLock:
+    """Make a run folder if it is not there, and lock it against other processes.
+
+    Raises:
+        InputError: It cannot be written, or another process has it.
+    """
+    lock = FileLock(path / LOCK_FILE)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout as error:
+        raise InputError(f"Another process writes into {str(path)!r}") from error
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    return lock
+
+
+def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -> None:
+    """Begin a run in a locked folder, or see that the one in it can go on.
+
+    Args:
+        path: The folder.
+        settings: What new rows are made with.
+        overwrite: Remove what is there.
+        kept_in: Where this engine keeps its rows, `JOURNAL_FILE` or `PARTS_FOLDER`.
+
+    Raises:
+        InputError: The run in it has other settings or rows of another engine, or it cannot be
+            written.
+    """
+    record = path / SETTINGS_FILE
+    if overwrite or not record.exists():
+        for name in (JOURNAL_FILE, CSV_FILE, PARQUET_FILE):
+            (path / name).unlink(missing_ok=True)
+        shutil.rmtree(path / PARTS_FOLDER, ignore_errors=True)
+        replace_text(record, settings.to_json() + "\n")
+        return
+    differences = settings.differences(read_settings(path))
+    (other,) = {JOURNAL_FILE, PARTS_FOLDER} - {kept_in}
+    if (path / other).exists():
+        differences.append(f"rows of another engine in {other}")
+    if differences:
+        raise InputError(
+            f"Expected to go on in {str(path)!r} as it was begun, got "
+            f"{'; '.join(differences)}: give another folder as --out, or --overwrite"
+        )
 
 
 def read_settings(folder: Path) -> RunSettings:
@@ -171,7 +217,7 @@ def replace_text(path: Path, text: str) -> None:
         new.write_text(text)
         new.replace(path)
     except OSError as error:
-        raise _cannot_write(path, error) from error
+        raise cannot_write(path, error) from error
 
 
 def _whole_lines(path: Path) -> int:
@@ -179,7 +225,7 @@ def _whole_lines(path: Path) -> int:
     return path.read_bytes().rfind(b"\n") + 1
 
 
-def _stamp(row: Row) -> list[list[int] | None]:
+def stamp(row: Row) -> list[list[int] | None]:
     """Size and time of change of a row's three files: whether a score is still that of its file."""
     return [_file_stamp(row[name]) for name in FILES]
 
@@ -192,7 +238,8 @@ def _file_stamp(path: str) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _cannot_write(path: Path, error: OSError) -> InputError:
+def cannot_write(path: Path, error: OSError) -> InputError:
+    """Make the error of a full disk and its like."""
     return InputError(
         f"Cannot write {str(path)!r}: {error.strerror or error}. What was written before is whole: "
         "the same command goes on from there"

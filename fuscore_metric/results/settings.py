@@ -9,14 +9,11 @@ import sys
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from fuscore_metric import __version__
 from fuscore_metric.locate import Checkpoint, fingerprint
 from fuscore_metric.prompts import PROMPT_VERSION
-
-if TYPE_CHECKING:
-    from fuscore_metric.model import FuScore
 
 FORMAT_VERSION = 1
 PACKAGES = ("torch", "transformers", "safetensors", "pillow", "numpy")
@@ -126,15 +123,16 @@ def weights_hash(found: Checkpoint) -> str:
     return "+".join(fingerprint(directory) for directory in directories)
 
 
-def describe(model: FuScore, found: Checkpoint, **given: Any) -> RunSettings:
-    """Record what a loaded model scores with.
+def describe(found: Checkpoint, *, dtype: str, device: str, **given: Any) -> RunSettings:
+    """Record what a checkpoint scores with.
 
     Args:
-        model: The model.
         found: Where its weights were found.
+        dtype: Floating dtype of the weights.
+        device: Where it is computed.
         **given: `source`, `aspect`, `ir`, `vis`, `batch_size`, `revision` of `RunSettings`.
     """
-    spec = model.spec
+    spec = found.spec
     return RunSettings(
         weights=spec.name,
         weights_hash=weights_hash(found),
@@ -142,7 +140,7 @@ def describe(model: FuScore, found: Checkpoint, **given: Any) -> RunSettings:
         label_kind=spec.label_kind,
         labels=spec.label_statement(),
         temperature=spec.temperature,
-        dtype=str(model.dtype).removeprefix("torch."),
-        device=str(model.device),
+        dtype=dtype,
+        device=device,
         **given,
     )

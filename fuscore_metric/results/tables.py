@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from fuscore_metric.results.rows import COLUMNS, NUMBERS, Row
 
 if TYPE_CHECKING:
-    pass
+    import pyarrow as pa
 
 METADATA_KEY = b"fuscore"
 """Where a Parquet file has the settings, as JSON."""
@@ -36,11 +36,21 @@ def write_tables(rows: Sequence[Row], settings: str, folder: Path) -> list[Path]
     Returns:
         The two files.
     """
+    return replace_tables(to_table(rows, settings), folder)
+
+
+def to_table(rows: Sequence[Row], settings: str) -> pa.Table:
+    """Rows as a table of `schema`."""
     import pyarrow as pa
-    from pyarrow import csv, parquet
 
     columns = {name: [_text(row[name]) for row in rows] for name in COLUMNS}
-    table = pa.table(columns, schema=schema(settings))
+    return pa.table(columns, schema=schema(settings))
+
+
+def replace_tables(table: pa.Table, folder: Path) -> list[Path]:
+    """Write a table as `write_tables` does."""
+    from pyarrow import csv, parquet
+
     done = []
     for name, write in ((CSV_FILE, csv.write_csv), (PARQUET_FILE, parquet.write_table)):
         new = folder / f".{name}.new"

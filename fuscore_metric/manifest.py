@@ -1,0 +1,227 @@
+"""A manifest, a file with a triple a row -> the triples of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fuscore_metric.images import InputError
+from fuscore_metric.optional import require
+from fuscore_metric.results.rows import FILES, NAMES, Entry
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+COLUMNS = (*NAMES, *FILES)
+CSV, PARQUET, JSON_LINES = "csv", "parquet", "json"
+KINDS = {".csv": CSV, ".parquet": PARQUET, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
+SHOWN_ROWS = 5
+
+STEM = r"(?P<name>[^/]+?)(?:\.[^./]+)?$"
+PARENT = r"(?P<name>[^/]+)/+[^/]+$"
+
+
+def read_manifest(path: Path) -> list[Entry]:
+    """Read the triples of a manifest.
+
+    Its columns are `ir`, `vis`, `fused` and, if wanted, `scene` (else the name of `ir` without
+    extension) and `method` (else the name of the folder of `fused`); others are left alone. Paths
+    that are not absolute start at the manifest's folder.
+
+    Args:
+        path: CSV with commas, Parquet, a folder of Parquet files, or JSON lines.
+
+    Returns:
+        Entries, sorted: all of one source pair come one after another.
+
+    Raises:
+        InputError: It cannot be read, is empty, or rows, which are named, are not such triples or
+            have the scene and method of another.
+        MissingPackageError: pyarrow is missing.
+    """
+    table = read_table(path)
+    return [Entry(*row) for row in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)]
+
+
+def read_table(path: Path) -> pa.Table:
+    """Read a manifest as `read_manifest` does, into columns `COLUMNS` of text."""
+    require("Reading a manifest", "pyarrow", install="fuscore-metric[report]")
+    import pyarrow as pa
+
+    what = kind(path)
+    try:
+        table = _read(path, what)
+    except (OSError, pa.ArrowException) as error:
+        raise unreadable(path, error) from error
+    if not table.num_rows:
+        raise InputError(f"Expected triples in the manifest {str(path)!r}, got no rows")
+    table = complete(table, path)
+    _check_unique(table, path)
+    order = [(name, "ascending") for name in ("ir", "vis", "scene", "method")]
+    return table.sort_by(order)
+
+
+def kind(path: Path) -> str:
+    """Say how a manifest is written: `CSV`, `PARQUET` or `JSON_LINES`.
+
+    Raises:
+        InputError: It is not there, or none of them.
+    """
+    if not path.exists():
+        raise InputError(f"Expected a manifest, got {str(path)!r}: not there")
+    found = PARQUET if path.is_dir() else KINDS.get(path.suffix.lower())
+    if found is None:
+        raise InputError(f"Expected a manifest named {', '.join(KINDS)}, got {str(path)!r}")
+    return found
+
+
+def unreadable(path: Path, error: Exception) -> InputError:
+    """Make the error of a file that is not what its name says."""
+    reason = " ".join(str(error).split())
+    return InputError(f"Cannot read the manifest {str(path)!r}: {reason}")
+
+
+def csv_options() -> Any:
+    """Every column of ours is text: the scene "007" is no number."""
+    import pyarrow as pa
+    from pyarrow import csv
+
+    return csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
+
+
+def json_options() -> Any:
+    """Text is text: pyarrow would read dates."""
+    import pyarrow as pa
+    from pyarrow import json
+
+    schema = pa.schema([(name, pa.string()) for name in COLUMNS])  # null where there is none
+    return json.ParseOptions(explicit_schema=schema)
+
+
+def complete(table: pa.Table, path: Path) -> pa.Table:
+    """Check rows of a manifest one by one; fill in what may be left out.
+
+    Args:
+        table: Rows as they were read.
+        path: The manifest, to begin relative paths at and to name in errors.
+
+    Returns:
+        The same rows, columns `COLUMNS` of text, without nulls; paths absolute.
+
+    Raises:
+        InputError: Columns are missing or no text, or rows have nothing there.
+    """
+    import pyarrow as pa
+
+    if missing := [name for name in FILES if name not in table.column_names]:
+        raise InputError(
+            f"Expected columns {', '.join(FILES)} in the manifest {str(path)!r}, without "
+            f"{', '.join(missing)}: it has {', '.join(table.column_names) or 'none'}"
+        )
+    given = {name: _texts(table[name], name, path) for name in _columns_given(table)}
+    root = path.absolute() if path.is_dir() else path.absolute().parent
+    columns = {name: _absolute(given[name], root) for name in FILES}
+    columns["scene"] = given.get("scene", _part(columns["ir"], STEM))
+    columns["method"] = given.get("method", _part(columns["fused"], PARENT))
+    _check_derived(columns, path)
+    return pa.table({name: columns[name] for name in COLUMNS})
+
+
+def _columns_given(table: pa.Table) -> list[str]:
+    """Columns of ours; a name's column without a single value counts as left out."""
+    present = [name for name in COLUMNS if name in table.column_names]
+    return [name for name in present if name in FILES or table[name].null_count < table.num_rows]
+
+
+def _read(path: Path, what: str) -> pa.Table:
+    from pyarrow import csv, json, parquet
+
+    if what == CSV:
+        # One thread: with more, errors do not name the row.
+        options = csv.ReadOptions(use_threads=False)
+        return csv.read_csv(path, read_options=options, convert_options=csv_options())
+    if what == JSON_LINES:
+        return json.read_json(path, parse_options=json_options())
+    known = [name for name in parquet.ParquetDataset(path).schema.names if name in COLUMNS]
+    return parquet.read_table(path, columns=known)
+
+
+def _texts(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
+    """Check that a column is text, everywhere."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(column.type):
+        column = column.cast(column.type.value_type)
+    if pa.types.is_null(column.type):
+        column = column.cast(pa.string())
+    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+        raise InputError(
+            f"Expected text as `{name}` in the manifest {str(path)!r}, got {column.type}"
+        )
+    column = column.cast(pa.string())
+    empty = pc.fill_null(pc.equal(column, ""), True)
+    _refuse(empty, f"Expected a text as `{name}` in every row of the manifest {str(path)!r}, none")
+    return column
+
+
+def _absolute(paths: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    joined = pc.binary_join_element_wise(f"{str(root).rstrip('/')}/", paths, "")
+    return pc.if_else(pc.starts_with(paths, "/"), paths, joined)
+
+
+def _part(paths: pa.ChunkedArray, pattern: str) -> pa.ChunkedArray:
+    import pyarrow.compute as pc
+
+    return pc.struct_field(pc.extract_regex(paths, pattern), "name")
+
+
+def _check_derived(columns: dict[str, pa.ChunkedArray], path: Path) -> None:
+    """Refuse names that were to come from a path like "x/../fused.png"."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for name in NAMES:
+        no_name = pc.is_in(columns[name], value_set=pa.array([".", "..", None], pa.string()))
+        _refuse(
+            no_name, f"Expected a column `{name}` in {str(path)!r}, as paths do not tell its value"
+        )
+
+
+def _refuse(bad: pa.ChunkedArray, sentence: str) -> None:
+    """Raise a sentence with the numbers of rows, from 1, that it is about."""
+    import pyarrow.compute as pc
+
+    rows = pc.indices_nonzero(bad)
+    if len(rows):
+        raise InputError(f"{sentence} in {_numbers([row + 1 for row in _first(rows)], len(rows))}")
+
+
+def _first(rows: Any) -> list[int]:
+    return [int(row) for row in rows[:SHOWN_ROWS].to_pylist()]
+
+
+def _numbers(rows: Sequence[int], count: int) -> str:
+    more = f", ... ({count} rows)" if count > len(rows) else ""
+    return f"row{'s' if count > 1 else ''} {', '.join(map(str, rows))}{more}"
+
+
+def _check_unique(table: pa.Table, path: Path) -> None:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    numbered = table.append_column("row", pa.array(range(1, table.num_rows + 1), pa.int64()))
+    counts = numbered.group_by(list(NAMES)).aggregate([("row", "count")])
+    if counts.num_rows == table.num_rows:
+        return
+    again = counts.filter(pc.greater(counts["row_count"], 1)).slice(0, 1).to_pylist()[0]
+    same = pc.and_(*(pc.equal(table[name], again[name]) for name in NAMES))
+    rows = numbered.filter(same)["row"]
+    raise InputError(
+        f"Expected a scene and method once in the manifest {str(path)!r}, got scene "
+        f"{again['scene']!r}, method {again['method']!r} in "
+        f"{_numbers(_first(rows), len(rows))}; columns `scene` and `method` may tell them apart"
+    )
