@@ -13,7 +13,7 @@ from fuscore_training.tuning import TuneOptions, tune
 from safetensors.torch import load_file, save_file
 
 from fuscore_metric import CheckpointError, FuScore, FuScoreSpec, optional
-from fuscore_metric.backbones import backbone_class, pretrained
+from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.lite_llama import LiteLlama
 from fuscore_metric.backbones.qwen3_vl import Qwen3VL
 from fuscore_metric.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SPEC_FILE

@@ -128,8 +128,9 @@ def test_what_is_wanted_again_is_there_again(folder):
     triples, planned = opened(folder)
     with Decoder(triples, planned, ahead=True) as decoder:
         first = decoder.fused(planned[0])
-        assert torch.equal(decoder.fused(Batch((0,), (0,))), first[:1])
-        assert torch.equal(decoder.sources(Batch((0,), (0,)))[0], decoder.sources(Batch((0,), (0,)))[0])
+        single = Batch((0,), (0,))
+        assert torch.equal(decoder.fused(single), first[:1])
+        assert torch.equal(decoder.sources(single)[0], decoder.sources(single)[0])
 
 
 def test_a_broken_file_is_named(folder):

@@ -105,7 +105,8 @@ def cell_moments(maps: Maps, others: Sequence[Maps], grid: int) -> list[Tensor]:
         grid: Cells along each side.
 
     Returns:
-        (N, grid * grid, C) float64 (float32 on Apple's GPUs): the mean, that of the square, and that of each product.
+        (N, grid * grid, C) float64, float32 on Apple's GPUs: the mean, that of the square, and that
+        of each product.
     """
     moments_of: Any = CellMoments.apply
     pooled: list[list[Tensor]] = [[] for _ in range(2 + len(others))]

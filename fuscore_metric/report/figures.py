@@ -97,7 +97,7 @@ def distribution(scores: Scores, *, width: int, palette: Palette, label: str) ->
 
 
 def ranks(board: Leaderboard, *, width: int, palette: Palette) -> Figure:
-    """Draw mean ranks, best on top, with a bar beside methods between which no difference was found.
+    """Draw mean ranks, best on top; a bar joins methods between which no difference was found.
 
     What a critical-difference diagram says, with a line for each method: so that forty of them,
     with long names, stay readable.
