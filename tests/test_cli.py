@@ -346,21 +346,31 @@ def test_a_missing_extra_is_named_before_anything_is_computed(run, monkeypatch, 
         assert len(err.splitlines()) == 1
 
 
-def test_a_manifest_becomes_a_run_folder_and_goes_on(run, files, tmp_path):
-    manifest = tmp_path / "triples.csv"
-    with manifest.open("w", newline="") as file:
+@pytest.fixture
+def manifest(files, tmp_path) -> Path:
+    """Three methods of a scene; the third one's image is none."""
+    path = tmp_path / "triples.csv"
+    with path.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["scene", "method", "ir", "vis", "fused"])
         for method, fused in (("one", "fused"), ("two", "other"), ("three", "text")):
             writer.writerow(["s", method, files["ir"], files["vis"], files[fused]])
+    return path
+
+
+def results(folder: Path) -> dict[str, dict[str, str]]:
+    with (folder / "results.csv").open() as file:
+        return {row["method"]: row for row in csv.DictReader(file)}
+
+
+def test_a_manifest_becomes_a_run_folder_and_goes_on(run, files, manifest, tmp_path):
     given = ["score", "--manifest", manifest, "--weights", files["weights"], "--batch-size", 2]
     status, out, err = run(*given, "--out", tmp_path / "out")
     assert (status, out) == (1, "")
     assert f"3 rows in {tmp_path / 'out' / 'results.csv'}" in err
     assert "failed: s, three: " in err
     assert "1 of 3 triples have no score" in err
-    with (tmp_path / "out" / "results.csv").open() as file:
-        rows = {row["method"]: row for row in csv.DictReader(file)}
+    rows = results(tmp_path / "out")
     assert rows["three"]["error"]
     _, alone, _ = run(*arguments(files), files["other"], "--json")
     for method, result in zip(("one", "two"), json.loads(alone)["results"], strict=True):
@@ -372,6 +382,25 @@ def test_a_manifest_becomes_a_run_folder_and_goes_on(run, files, tmp_path):
     files["text"].with_suffix(".away").replace(files["text"])
     assert status == 0, err
     assert "2 of 3 triples are in" in err
+
+
+@pytest.mark.slow
+def test_ray_gives_the_rows_and_the_status_of_the_local_engine(run, files, manifest, tmp_path):
+    given = ["score", "--manifest", manifest, "--weights", files["weights"]]
+    assert run(*given, "--out", tmp_path / "local")[0] == 1
+    done = fuscore(*given, "--out", tmp_path / "ray", "--engine", "ray", "--actors", 2)
+    assert done.returncode == 1, done.stderr
+    assert not done.stdout
+    assert f"3 rows in {tmp_path / 'ray' / 'results.parquet'}" in done.stderr
+    assert "failed: s, three: " in done.stderr
+    assert "1 of 3 triples have no score" in done.stderr
+    here, there = results(tmp_path / "local"), results(tmp_path / "ray")
+    assert here.keys() == there.keys()
+    for method, row in here.items():
+        other = there[method]
+        assert (row["error"], row["fused"]) == (other["error"], other["fused"])
+        if not row["error"]:
+            assert float(row["score"]) == pytest.approx(float(other["score"]), abs=1e-4)
 
 
 def test_what_the_system_refuses_is_one_line(run, files, tmp_path):

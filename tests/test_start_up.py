@@ -21,6 +21,8 @@ from fuscore_metric.cli._start_up import start_up
 from tests.tiny_model import tiny_fuscore
 
 HEAVY = ("torch", "transformers", "numpy", "PIL", "tokenizers", "huggingface_hub")
+TABLES = {"matplotlib", "pandas", "pyarrow", "ray"}
+"""What only tables and reports need; transformers imports their scipy and jinja2 where it can."""
 
 # Runs the command line with the arguments that follow, then prints which modules it imported.
 PROBE = """
@@ -81,6 +83,7 @@ def images(folder: Path, **changed: object) -> list[object]:
         (["rank", "--help"], 0, "--methods-root"),
         (["rank", "--ir", "ir"], 2, "--vis"),
         (["report", "--help"], 0, "--figures"),
+        (["compare", "--help"], 0, "--results"),
         (["scor"], 2, "Did you mean 'score'?"),
         (["score", "--manifest", "m.csv", "--ir", "ir.png"], 2, "--manifest"),
         (["info", "--weights", "nothing_here"], 2, "nothing_here"),
@@ -165,6 +168,7 @@ def test_a_score_imports_only_what_it_uses(folder):
     assert not modules & {f"fuscore_metric.backbones.{name}" for name in unused}
     assert not modules & {f"fuscore_metric.{name}" for name in ("hub", "hub_errors", "reward")}
     assert not modules & {"fuscore_metric.integrations.pyiqa", "fuscore_training"}
+    assert not modules & TABLES
     # Of transformers: no processor and no tokenizer classes, no family but the Llama.
     unused = (
         "tokenization_utils_tokenizers",

@@ -9,7 +9,11 @@ the driver or the cluster, and no results go through Ray's object store.
 from __future__ import annotations
 
 import logging
+import math
 import os
+import re
+import signal
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
@@ -68,6 +72,23 @@ TASK_RETRIES = 5
 SPARE_CPUS = 2
 """Of a cluster that we start, for reading and shuffling beside the actors."""
 STORE_BYTES, STORE_BYTES_A_ROW, MOST_STORE_BYTES = 200 * 10**6, 1000, 4 * 10**9
+
+LOCAL_ENVIRONMENT = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Ray listens on all interfaces unless it believes that there are no clusters here; read when
+    # Ray is imported.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    # Else a warning on the actors that Ray Data makes, and keeps the arguments of.
+    "RAY_BACKEND_LOG_LEVEL": "fatal",
+}
+"""Of a cluster that we start; what is set already stays."""
+
+OUR_ERRORS = (InputError, CheckpointError, MissingPackageError)
+OUR_ERROR = re.compile(
+    rf"^[\w.]*\b(?P<kind>{'|'.join(e.__name__ for e in OUR_ERRORS)}): (?P<message>.+)$",
+    re.MULTILINE,
+)
+"""In the text of an error of Ray's, which is all it keeps of what an actor or task raised."""
 
 
 class Scoring(Protocol):
@@ -374,26 +395,19 @@ def _finish(out: Path, total: int) -> Path:
 @contextmanager
 def _cluster(address: str | None, need: dict[str, float], rows: int | None) -> Iterator[None]:
     """Have a cluster: this process's, the one at an address, or one on this machine alone."""
+    if address is None:
+        for name, value in LOCAL_ENVIRONMENT.items():
+            os.environ.setdefault(name, value)
     import ray
 
     if ray.is_initialized():
         yield
         return
-    common = {"log_to_driver": False, "logging_level": logging.ERROR, "include_dashboard": False}
-    if address is not None:
-        del common["include_dashboard"]
-        ray.init(address=address, **common)
-    else:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray Data's actors cause a warning
-        store = STORE_BYTES + STORE_BYTES_A_ROW * (FEW_ROWS if rows is None else rows)
-        # Logical CPUs, as many as the actors and the manifest's reader ask for.
-        ray.init(
-            num_cpus=max(int(-(-need["CPU"] // 1)), os.cpu_count() or 1),
-            object_store_memory=min(store, MOST_STORE_BYTES),
-            _node_ip_address="127.0.0.1",
-            **common,
-        )
+    options: dict[str, Any] = {"address": address} if address is not None else _local(need, rows)
+    on_kill = signal.getsignal(signal.SIGTERM)
+    ray.init(log_to_driver=False, logging_level=logging.ERROR, **options)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, on_kill)  # Ray sets its own, which leaves without tables
     try:
         has = ray.cluster_resources()
         if address is None and has.get("GPU", 0) < need["GPU"]:
@@ -404,6 +418,18 @@ def _cluster(address: str | None, need: dict[str, float], rows: int | None) -> I
         yield
     finally:
         ray.shutdown()
+
+
+def _local(need: dict[str, float], rows: int | None) -> dict[str, Any]:
+    """What `ray.init` is told of a cluster on this machine."""
+    store = STORE_BYTES + STORE_BYTES_A_ROW * (FEW_ROWS if rows is None else rows)
+    return {
+        # As many as the actors and the manifest's reader ask for: otherwise they wait for ever.
+        "num_cpus": max(math.ceil(need["CPU"]), os.cpu_count() or 1),
+        "object_store_memory": min(store, MOST_STORE_BYTES),
+        "include_dashboard": False,
+        "_node_ip_address": "127.0.0.1",
+    }
 
 
 @contextmanager
@@ -432,19 +458,7 @@ def _plain_errors() -> Iterator[None]:
     try:
         yield
     except RayError as error:
-        for cause in _causes(error):
-            if isinstance(cause, (InputError, CheckpointError, MissingPackageError)):
-                raise type(cause)(str(cause)) from error
-        raise
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: set[int] = set()
-    waiting = [error]
-    while waiting:
-        found = waiting.pop()
-        if found is None or id(found) in seen:
-            continue
-        seen.add(id(found))
-        yield found
-        waiting += [found.__cause__, found.__context__, getattr(found, "cause", None)]
+        if (found := OUR_ERROR.search(str(error))) is None:
+            raise
+        kinds = {kind.__name__: kind for kind in OUR_ERRORS}
+        raise kinds[found["kind"]](found["message"]) from error
