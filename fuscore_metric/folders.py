@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,12 +71,15 @@ def match_folders(ir: Path, vis: Path, methods: Mapping[str, Path]) -> Matched:
     return Matched(entries, tuple(unmatched))
 
 
-def method_folders(given: Sequence[str], root: Path | None) -> dict[str, Path]:
+def method_folders(
+    given: Sequence[str], root: Path | None, *, others: Collection[Path] = ()
+) -> dict[str, Path]:
     """Name the folders of methods.
 
     Args:
         given: Folders, or "NAME=FOLDER"; a folder's own name is the method's.
         root: A folder whose subfolders are methods, besides.
+        others: Subfolders of `root` that are none, such as those of the sources.
 
     Raises:
         InputError: No folder, or two of one name.
@@ -89,7 +92,12 @@ def method_folders(given: Sequence[str], root: Path | None) -> dict[str, Path]:
             raise InputError(
                 f"Cannot read the methods' root {str(root)!r}: {error.strerror}"
             ) from error
-        named += [(path.name, path) for path in found if not path.name.startswith(".")]
+        no_methods = {path.resolve() for path in others}
+        named += [
+            (path.name, path)
+            for path in found
+            if not path.name.startswith(".") and path.resolve() not in no_methods
+        ]
     if not named:
         raise InputError("Expected at least one folder of fused images, got none")
     methods: dict[str, Path] = {}

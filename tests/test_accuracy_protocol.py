@@ -315,6 +315,7 @@ def arguments(data, ratings, tmp_path, monkeypatch):
     return [str(part) for name, value in options.items() for part in (f"--{name}", value)]
 
 
+@pytest.mark.slow
 def test_a_run_resumes_and_makes_tables(arguments, tmp_path, capsys):
     families = ["--measures", "fuscore,classic", "--classic-scenes", "2", "--weights", "w"]
     protocol.main([*arguments, *families])

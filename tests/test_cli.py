@@ -103,6 +103,7 @@ def test_score_as_json_agrees_with_python(files):
     assert report["aspect"] == "sharpness"
 
 
+@pytest.mark.slow
 def test_all_aspects_as_json_agree_with_python(files):
     from fuscore_metric import FuScore, predict
 
@@ -125,6 +126,7 @@ def test_all_aspects_as_json_agree_with_python(files):
             assert list(found["probabilities"].values()) == pytest.approx(levels, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_all_aspects_as_a_table(files):
     done = fuscore(*arguments(files, aspect="all"), "--fused", files["other"])
     assert done.returncode == 0, done.stderr

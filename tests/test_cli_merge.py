@@ -38,6 +38,7 @@ def test_an_adapter_and_its_base_become_one_checkpoint(adapter, tmp_path):
     assert "got merged weights" in once_more.stderr
 
 
+@pytest.mark.slow
 def test_merged_weights_are_small_by_default_and_the_base_may_be_named(adapter, tmp_path):
     folder, before = adapter
     copy = shutil.copytree(folder.parent / "base", tmp_path / "copy")

@@ -79,6 +79,7 @@ def test_registration_in_either_order(stand_in, order):
     assert run(code, stand_in) == "['fuscore', 'fuscore_fr']"
 
 
+@pytest.mark.slow
 def test_looking_for_pyiqa_without_importing_it_does_not_spend_the_hook(stand_in):
     code = (
         "import fuscore_metric, importlib.util\n"

@@ -129,6 +129,7 @@ class InterruptedRunError(Exception):
     pass
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_as_if_it_had_not_been(base, ratings, tmp_path, monkeypatch):
     content = recipe_content(base, ratings, steps=8)
     content["tune"] |= {"dropout": 0.1}  # random numbers have to be taken up again, too
@@ -157,6 +158,7 @@ def test_an_interrupted_run_goes_on_as_if_it_had_not_been(base, ratings, tmp_pat
     assert all(torch.equal(whole[name], cut[name]) for name in whole)
 
 
+@pytest.mark.slow
 def test_another_recipe_does_not_go_on_in_the_same_folder(qwen3, ratings, tmp_path):
     content = recipe_content(qwen3, ratings, steps=2)
     fine_tune(recipe_of(tmp_path, content), work=tmp_path / "work", out=tmp_path / "out")
@@ -175,6 +177,7 @@ def test_checkpoints_hold_only_what_is_trained(qwen3, ratings, tmp_path):
     assert all(".lora_" in name for name in stored)
 
 
+@pytest.mark.slow
 def test_the_best_checkpoint_is_kept_and_training_stops_early(
     qwen3, ratings, tmp_path, monkeypatch
 ):

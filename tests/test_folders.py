@@ -84,7 +84,8 @@ def test_methods_are_named_by_their_folders_or_by_the_user(folders, monkeypatch)
         "ours": folders / "ours",
         "new": folders / "theirs",
     }
-    assert list(method_folders([], folders)) == ["ir", "ours", "theirs", "vis"]
+    sources = (folders / "ir", folders / "ours" / ".." / "vis")
+    assert list(method_folders([], folders, others=sources)) == ["ours", "theirs"]
     monkeypatch.chdir(folders / "ours")
     assert list(method_folders(["."], None)) == ["ours"]
     (folders / "ours" / "a=b").mkdir()

@@ -76,7 +76,7 @@ def scoring(weights, aspect="all"):
 
 
 def settings(weights, manifest, aspect="all"):
-    _, found = scoring(weights, aspect).load(ir=str(manifest), vis=str(manifest))
+    found = scoring(weights, aspect).describe(ir=str(manifest), vis=str(manifest))
     return found
 
 

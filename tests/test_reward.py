@@ -290,6 +290,7 @@ def _worker(rank: int, folder: str, reward: FuScoreReward) -> None:
     leave()
 
 
+@pytest.mark.slow
 def test_as_a_member_under_data_parallelism_gradients_are_those_of_one_process(model, tmp_path):
     mp.spawn(_worker, args=(str(tmp_path), FuScoreReward(model)), nprocs=2)
     net = Net(FuScoreReward(model))

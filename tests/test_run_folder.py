@@ -212,6 +212,7 @@ def test_names_that_are_no_text_are_shown_as_escapes(tmp_path):
         ("a.csv", "scene,method,score,std\nx,y,high,1\n", "Cannot read"),
         ("a.parquet", "no parquet", "Cannot read"),
         ("missing", None, "not there"),
+        (".", None, "Expected a run folder or Parquet files"),
     ],
 )
 def test_other_files_are_refused(tmp_path, name, content, words):

@@ -232,6 +232,7 @@ def test_exponents(power):
     assert growth.exponent(points, [3 * n**power for n in points]) == pytest.approx(power)
 
 
+@pytest.mark.slow
 def test_growth_is_measured_and_drawn(tmp_path):
     model, points = tiny(), growth.POINTS["tiny"]
     found = {axis: growth.measure(model, axis, at, 1) for axis, at in points.items()}

@@ -75,6 +75,7 @@ def test_score_in_a_narrow_terminal(folder, tmp_path):
     assert not bars(terminal)  # a single batch
 
 
+@pytest.mark.slow
 def test_rank_shows_its_progress_and_a_leaderboard(folder, tmp_path):
     terminal = fuscore(*rank(folder, tmp_path / "out"), columns=40, NO_COLOR="1")
     assert terminal.end() == 0, terminal.text

@@ -42,7 +42,7 @@ def write_manifest(entries: list[Entry], path: Path) -> Path:
 def local(manifest: Path, out: Path) -> float:
     """Seconds of one process with all threads."""
     begun = time.perf_counter()
-    model, settings = SCORING.load(ir=str(manifest), vis=str(manifest))
+    model, settings = SCORING.load(), SCORING.describe(ir=str(manifest), vis=str(manifest))
     with RunFolder(out, settings) as folder:
         score_into(folder, read_manifest(manifest), model, progress=False)
     return time.perf_counter() - begun
@@ -50,7 +50,7 @@ def local(manifest: Path, out: Path) -> float:
 
 def on_ray(manifest: Path, out: Path) -> float:
     """Seconds of a cluster of two actors on this machine, from its start to its end."""
-    _, settings = SCORING.load(ir=str(manifest), vis=str(manifest))
+    settings = SCORING.describe(ir=str(manifest), vis=str(manifest))
     begun = time.perf_counter()
     score_manifest(manifest, out, settings, SCORING, actors=2, progress=False)
     return time.perf_counter() - begun

@@ -99,10 +99,10 @@ def _here(
 
         entries = read_manifest(manifest)
         source = str(manifest.resolve())
-        model, settings = scoring.load(ir=source, vis=source)
+        settings = scoring.describe(ir=source, vis=source)
         from fuscore_metric.results.run_folder import RunFolder
     with RunFolder(out, settings, overwrite=overwrite) as folder:
-        rows = score_into(folder, entries, model, progress=progress)
+        rows = score_into(folder, entries, scoring, progress=progress)
     say(f"{len(rows)} rows in {out / CSV_FILE} and {out / PARQUET_FILE}")
     report_errors(rows, out)
 

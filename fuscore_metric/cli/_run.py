@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from fuscore_metric.cli._console import make_console
-from fuscore_metric.cli._start_up import STOPPED
+from fuscore_metric.cli._start_up import STOPPED, start_up
 from fuscore_metric.optional import require
 from fuscore_metric.results.rows import Entry, Row
 from fuscore_metric.results.tables import CSV_FILE
@@ -70,21 +70,19 @@ class Scoring:
     dtype: str | None
     batch_size: int
 
-    def load(self, *, ir: str, vis: str) -> tuple[FuScore, RunSettings]:
-        """Load the model, and record what it scores with.
+    def load(self) -> FuScore:
+        """Load the model.
 
         Raises:
             CheckpointError: The weights cannot be had or used.
         """
         from fuscore_metric.model import FuScore
 
-        model = FuScore.from_pretrained(
+        return FuScore.from_pretrained(
             self.weights, revision=self.revision, device=self.device, dtype=self.dtype
         )
-        # Found again, in the cache at least: the model does not say where it came from.
-        return model, self.describe(ir=ir, vis=vis, local_files_only=True)
 
-    def describe(self, *, ir: str, vis: str, local_files_only: bool = False) -> RunSettings:
+    def describe(self, *, ir: str, vis: str) -> RunSettings:
         """Record what the weights score with, without loading them; the device need not be here.
 
         Raises:
@@ -95,9 +93,7 @@ class Scoring:
         from fuscore_metric.placement import choose_dtype
         from fuscore_metric.results.settings import describe
 
-        found = find_checkpoint(
-            self.weights, revision=self.revision, local_files_only=local_files_only
-        )
+        found = find_checkpoint(self.weights, revision=self.revision)
         on_cpu = self.device.partition(":")[0] == "cpu"
         dtype = choose_dtype(self.dtype, backbone_class(found.spec.family), on_cpu=on_cpu)
         return describe(
@@ -114,16 +110,17 @@ class Scoring:
 
 
 def score_into(
-    folder: RunFolder, entries: Sequence[Entry], model: FuScore, *, progress: bool
+    folder: RunFolder, entries: Sequence[Entry], scoring: Scoring, *, progress: bool
 ) -> list[Row]:
     """Score what has no score yet, keep each batch as it comes, and write the tables.
 
-    Ctrl-C or `kill` ends it after the tables are written; the same call goes on later.
+    Where nothing is left to score, no model is loaded. Ctrl-C or `kill` ends it after the tables
+    are written; the same call goes on later.
 
     Args:
         folder: Where the rows go, opened.
         entries: The triples.
-        model: What judges.
+        scoring: How they are scored.
         progress: Whether to show a bar on stderr, if that is a terminal.
 
     Returns:
@@ -131,15 +128,20 @@ def score_into(
 
     Raises:
         InputError: The folder cannot be written.
+        CheckpointError: The weights cannot be used.
         typer.Exit: Stopped by the user.
     """
-    from fuscore_metric.engines.local import score_entries
-
-    settings = folder.settings
     waiting = folder.waiting(entries)
     if known := len(entries) - len(waiting):
         say(f"{known} of {len(entries)} triples are in {folder.path} already")
-    rows = score_entries(waiting, model, aspect=settings.aspect, batch_size=settings.batch_size)
+    if not waiting:
+        folder.finish()
+        return folder.rows
+    with start_up():
+        from fuscore_metric.engines.local import score_entries
+
+        model = scoring.load()
+    rows = score_entries(waiting, model, aspect=scoring.aspect, batch_size=scoring.batch_size)
     try:
         with terminated_as_interrupted(), closing(rows), bar(len(waiting), progress) as advance:
             for some in rows:

@@ -132,10 +132,10 @@ def _score(
         matched = match_folders(ir, vis, folders)
         for sentence in matched.unmatched:
             say(f"without a partner: {sentence}")
-        model, settings = scoring.load(ir=str(ir.resolve()), vis=str(vis.resolve()))
+        settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
     with RunFolder(out, settings, overwrite=overwrite) as folder:
-        rows = score_into(folder, matched.entries, model, progress=progress)
+        rows = score_into(folder, matched.entries, scoring, progress=progress)
     asked = {entry.key for entry in matched.entries}
     first, second = folders
     return (first, second), [row for row in rows if (row["scene"], row["method"]) in asked]

@@ -96,14 +96,16 @@ def rank(
         check_options(aspect, device, dtype, aspects=CHOICES)
         from fuscore_metric.folders import match_folders, method_folders
 
-        folders = method_folders([*(methods or ()), *(more_methods or ())], methods_root)
+        folders = method_folders(
+            [*(methods or ()), *(more_methods or ())], methods_root, others=(ir, vis, out)
+        )
         matched = match_folders(ir, vis, folders)
         _check_partners(matched, strict=strict)
         scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
-        model, settings = scoring.load(ir=str(ir.resolve()), vis=str(vis.resolve()))
+        settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
     with RunFolder(out, settings, overwrite=overwrite) as folder:
-        rows = score_into(folder, matched.entries, model, progress=progress)
+        rows = score_into(folder, matched.entries, scoring, progress=progress)
     say(f"{len(rows)} rows in {out / 'results.csv'} and {out / 'results.parquet'}")
     asked = [row for row in rows if row["method"] in folders]
     if any(row["error"] is None for row in asked):

@@ -14,6 +14,7 @@ import typer
 
 from fuscore_metric.cli._options import Device, check_options
 from fuscore_metric.cli._run import Progressing, bar, say
+from fuscore_metric.cli._start_up import start_up
 from fuscore_metric.optional import require
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 
@@ -124,7 +125,8 @@ def _judge(settings: Mapping[str, Any], device: str, *, wanted: bool) -> tuple[F
     from fuscore_metric.report.judge import OtherWeightsError, load_judge
 
     try:
-        return load_judge(settings, device), ""
+        with start_up():
+            return load_judge(settings, device), ""
     except OtherWeightsError as error:
         note = f"No maps of where the score was lost: {error}"
         say(note)

@@ -76,6 +76,8 @@ def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
         types = {name: float if name in NUMBERS else str for name in COLUMNS}
         nothing = {name: [""] for name in (*NUMBERS, "error")}
         return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nothing), {}
+    if path.is_dir() and not any(path.rglob("*.parquet")):
+        raise InputError(f"Expected a run folder or Parquet files in {str(path)!r}, none there")
     table = parquet.read_table(path)
     settings = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
     return table.to_pandas(), json.loads(settings)
