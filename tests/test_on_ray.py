@@ -76,8 +76,7 @@ def scoring(weights, aspect="all"):
 
 
 def settings(weights, manifest, aspect="all"):
-    found = scoring(weights, aspect).describe(ir=str(manifest), vis=str(manifest))
-    return found
+    return scoring(weights, aspect).describe(ir=str(manifest), vis=str(manifest))
 
 
 def run(weights, manifest, out, aspect="all", **options):

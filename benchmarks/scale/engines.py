@@ -42,9 +42,9 @@ def write_manifest(entries: list[Entry], path: Path) -> Path:
 def local(manifest: Path, out: Path) -> float:
     """Seconds of one process with all threads."""
     begun = time.perf_counter()
-    model, settings = SCORING.load(), SCORING.describe(ir=str(manifest), vis=str(manifest))
+    settings = SCORING.describe(ir=str(manifest), vis=str(manifest))
     with RunFolder(out, settings) as folder:
-        score_into(folder, read_manifest(manifest), model, progress=False)
+        score_into(folder, read_manifest(manifest), SCORING, progress=False)
     return time.perf_counter() - begun
 
 
