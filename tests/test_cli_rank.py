@@ -178,7 +178,7 @@ def test_a_method_can_be_added_and_compared_without_the_others(scenes, weights, 
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_real_methods_in_a_believable_order(real_data, tmp_path):
-    folder = real_data / "VIFB"
+    folder = (real_data / "VIFB").resolve()
     for method in ("SeAFusion", "MGFF", "CBF"):
         (tmp_path / "methods").mkdir(exist_ok=True)
         (tmp_path / "methods" / method).symlink_to(folder / "fused" / method)

@@ -85,7 +85,7 @@ def run(weights, manifest, out, aspect="all", **options):
         out,
         settings(weights, manifest, aspect),
         scoring(weights, aspect),
-        **{"actors": 2, "progress": False} | options,
+        **{"actors": 2} | options,
     )
 
 
@@ -326,7 +326,7 @@ def test_a_manifest_too_large_for_the_driver_is_checked_by_ray(
 def test_weights_that_are_others_on_a_node_are_one_clear_error(cluster, weights, data, tmp_path):
     found = replace(settings(weights, data), weights_hash="sha256:0")
     with pytest.raises(CheckpointError, match="an actor found sha256:"):
-        score_manifest(data, tmp_path / "out", found, scoring(weights), actors=2, progress=False)
+        score_manifest(data, tmp_path / "out", found, scoring(weights), actors=2)
 
 
 def many_links(folder, scenes=60):

@@ -52,7 +52,7 @@ def on_ray(manifest: Path, out: Path) -> float:
     """Seconds of a cluster of two actors on this machine, from its start to its end."""
     settings = SCORING.describe(ir=str(manifest), vis=str(manifest))
     begun = time.perf_counter()
-    score_manifest(manifest, out, settings, SCORING, actors=2, progress=False)
+    score_manifest(manifest, out, settings, SCORING, actors=2)
     return time.perf_counter() - begun
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import typer
@@ -11,6 +12,7 @@ from fuscore_metric.cli._options import CHOICES, check_names, check_options
 from fuscore_metric.cli._run import (
     SHOWN_ERRORS,
     Scoring,
+    bar,
     report_errors,
     report_failed,
     require_tables,
@@ -127,7 +129,7 @@ def _on_ray(
                 actors=engine.actors or 1,
                 gpus_per_actor=engine.gpus_per_actor or 0,
                 overwrite=overwrite,
-                progress=progress,
+                progress=partial(bar, wanted=progress),
             )
     except KeyboardInterrupt:
         say(f"Stopped: what is done is in {out}; the same command goes on from there")

@@ -15,12 +15,12 @@ import re
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
 from fuscore_metric.images import InputError
@@ -82,6 +82,8 @@ LOCAL_ENVIRONMENT = {
     "RAY_BACKEND_LOG_LEVEL": "fatal",
 }
 """Of a cluster that we start; what is set already stays."""
+
+ProgressBar: TypeAlias = Callable[[int], AbstractContextManager[Callable[[int], None]]]
 
 OUR_ERRORS = (InputError, CheckpointError, MissingPackageError)
 OUR_ERROR = re.compile(
@@ -152,7 +154,7 @@ def score_manifest(
     cpus_per_actor: float = 1,
     address: str | None = None,
     overwrite: bool = False,
-    progress: bool = True,
+    progress: ProgressBar | None = None,
 ) -> Path:
     """Score the triples of a manifest with Ray; what has a score already is not computed again.
 
@@ -167,7 +169,7 @@ def score_manifest(
         address: A running cluster, as in `ray.init`; None starts one in this machine if this
             process has none, and stops it afterwards.
         overwrite: Begin anew, and remove what is in the run folder.
-        progress: Show a bar on stderr, if that is a terminal.
+        progress: Given the number of triples, opens what is told how many more are done.
 
     Returns:
         `results.parquet`, or the folder of parts if there are too many rows for one table.
@@ -366,13 +368,17 @@ def _number(rows: pa.Table, plan: Plan) -> pa.Table:
     return rows.append_column("bucket", pa.array([plan.bucket(*p) for p in pairs], pa.int64()))
 
 
-def _follow(run: Any, total: int, progress: bool) -> None:
+def _follow(run: Any, total: int, progress: ProgressBar | None) -> None:
     """Wait until all is done."""
-    from fuscore_metric.cli._run import bar
-
-    with bar(total, progress) as advance:
+    with (progress or _unseen)(total) as advance:
         for batch in run.iter_batches(batch_size=None, batch_format="pyarrow"):
             advance(sum(batch["rows"].to_pylist()))
+
+
+@contextmanager
+def _unseen(_: int) -> Iterator[Callable[[int], None]]:
+    """No progress bar."""
+    yield lambda _: None
 
 
 def _finish(out: Path, total: int) -> Path:
