@@ -11,7 +11,8 @@ from scipy.stats import binomtest, wilcoxon
 from fuscore_metric import InputError
 from fuscore_metric.leaderboard.comparison import compare, wilson
 from fuscore_metric.leaderboard.comparison_tables import as_json, as_latex, as_markdown, as_rich
-from fuscore_metric.leaderboard.statistics import leaderboard, preference
+from fuscore_metric.leaderboard.inference import preference
+from fuscore_metric.leaderboard.statistics import leaderboard
 from tests.test_leaderboard import random_results, results
 from tests.test_leaderboard_tables import SETTINGS, STATEMENT, shown
 

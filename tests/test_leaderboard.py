@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 from scipy.stats import rankdata, wilcoxon
 
 from fuscore_metric import InputError, levels
-from fuscore_metric.leaderboard.statistics import (
+from fuscore_metric.leaderboard.inference import (
     critical_groups,
     holm,
-    leaderboard,
     mean_interval,
     paired_p_value,
     preference,
 )
+from fuscore_metric.leaderboard.statistics import leaderboard
 
 
 def results(scores: dict[str, list[float | None]], std: float = 0.5, **aspects) -> pd.DataFrame:

@@ -9,15 +9,13 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from fuscore_metric.leaderboard.inference import mean_interval, paired_p_value, preference
 from fuscore_metric.leaderboard.statistics import (
     CONFIDENCE,
     RESAMPLES,
     check_options,
     input_error,
-    mean_interval,
-    paired_p_value,
     pivot,
-    preference,
 )
 
 

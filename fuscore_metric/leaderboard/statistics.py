@@ -3,13 +3,7 @@
 A scene is the unit of everything: some scenes are harder than others for every method, so methods
 are compared within scenes, and intervals and tests are over scenes.
 
-- Interval of a mean: percentile bootstrap, scenes drawn with replacement (Efron 1979).
-- Test of a difference: Wilcoxon's signed-rank test on the scenes that both methods have, corrected
-  for the number of pairs by Holm (A simple sequentially rejective multiple test procedure, 1979).
-- Groups: a critical-difference diagram (Demsar, Statistical comparisons of classifiers over
-  multiple data sets, JMLR 2006), with those tests rather than Nemenyi's, whose verdict on two
-  methods depends on which others are in the table (Benavoli et al., Should we really use post-hoc
-  tests based on mean-ranks?, JMLR 2016).
+How: `fuscore_metric.leaderboard.inference`.
 """
 
 from __future__ import annotations
@@ -19,17 +13,20 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from typing import TypeAlias
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from scipy.special import ndtr
-from scipy.stats import bootstrap, wilcoxon
 
+from fuscore_metric.leaderboard.inference import (
+    Array,
+    critical_groups,
+    holm,
+    mean_interval,
+    mean_of_known,
+    paired_p_value,
+    preference,
+)
 from fuscore_metric.results.rows import FURTHER_ASPECTS, NAMES
-
-Array: TypeAlias = npt.NDArray[np.float64]
 
 CONFIDENCE, ALPHA, RESAMPLES = 0.95, 0.05, 10_000
 
@@ -149,7 +146,7 @@ def leaderboard(
         scores, stds, lambda difference, variance: preference(difference, variance, temperature)
     )
     np.fill_diagonal(preferences, 0.5)
-    win_rates = _mean(beats.T)  # the diagonal is NaN, so each is over the others
+    win_rates = mean_of_known(beats.T)  # the diagonal is NaN, so each is over the others
     # Over common scenes this is the usual mean rank: 1, and 1 more for whoever is better, half for
     # ties. Written so, it also exists where methods have different scenes. Rounded, because equal
     # ranks must not differ by the order of additions.
@@ -196,9 +193,6 @@ def check_options(temperature: float, confidence: float, resamples: int) -> None
         raise ValueError(f"Expected `confidence` between 0 and 1, got {confidence}")
     if resamples < 1:
         raise ValueError(f"Expected `resamples` to be at least 1, got {resamples}")
-
-
-# ------------------------------------------------------------------------------ the table
 
 
 def pivot(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -317,43 +311,6 @@ def _aspect_means(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, dict[s
     return found
 
 
-# ------------------------------------------------------------------------------ statistics
-
-
-def mean_interval(
-    values: npt.ArrayLike, *, confidence: float, resamples: int, seed: int
-) -> tuple[Array, Array]:
-    """Percentile bootstrap interval of means over scenes.
-
-    Args:
-        values: (M, S) one row for each mean. All rows are resampled alike, so an interval does not
-            depend on what else is computed with it.
-        confidence: Such as 0.95.
-        resamples: How often S scenes are drawn with replacement.
-        seed: Of the draws.
-
-    Returns:
-        Lower and upper ends, each (M,); NaN if S = 1, which says nothing of other scenes.
-    """
-    rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    if rows.shape[1] < 2:
-        nothing = np.full(len(rows), np.nan)
-        return nothing, nothing
-    at_once = max(1, 4_000_000 // rows.size)  # resamples held in memory
-    drawn = bootstrap(
-        (rows,),
-        np.mean,
-        axis=-1,
-        n_resamples=resamples,
-        batch=at_once,
-        confidence_level=confidence,
-        method="percentile",
-        random_state=seed,
-    )
-    low, high = drawn.confidence_interval
-    return np.asarray(low), np.asarray(high)
-
-
 def _intervals(
     scores: pd.DataFrame, confidence: float, resamples: int, seed: int
 ) -> tuple[Array, Array]:
@@ -364,55 +321,6 @@ def _intervals(
         mean_interval(row, confidence=confidence, resamples=resamples, seed=seed) for row in rows
     ]
     return np.concatenate([low for low, _ in ends]), np.concatenate([high for _, high in ends])
-
-
-def preference(difference: Array, variance: Array, temperature: float) -> Array:
-    """P(a better than b), as `fuscore_metric.levels.preference` gives it, without torch.
-
-    Args:
-        difference: Score of a minus score of b, any shape.
-        variance: Sum of their variances, same shape.
-        temperature: T > 0.
-    """
-    return np.asarray(ndtr(difference / np.sqrt(variance + 1e-6) / temperature))
-
-
-def paired_p_value(difference: Array) -> float:
-    """Two-sided p of Wilcoxon's signed-rank test that differences lie about zero.
-
-    Scenes without a difference are dropped, as Wilcoxon did. The exact distribution is used up to
-    50 scenes, also where sizes of differences are tied: for these scipy would rather go through
-    all permutations, half a second for a single pair of methods.
-
-    Args:
-        difference: (S,) score of a minus score of b, on the scenes that both have; S > 0.
-
-    Returns:
-        p in (0, 1]; 1 if a and b are equal everywhere.
-    """
-    different = difference[difference != 0]
-    if different.size == 0:
-        return 1.0
-    # "auto" is the normal approximation above 50, under every version's name for it.
-    result = wilcoxon(different, method="exact" if different.size <= 50 else "auto")
-    return float(result.pvalue)
-
-
-def holm(p_values: npt.ArrayLike) -> Array:
-    """Holm's step-down correction for several tests at once.
-
-    Args:
-        p_values: (P,) of single tests; NaN stands for no test and stays NaN.
-
-    Returns:
-        (P,) adjusted: those at most alpha are the differences found at family-wise error alpha.
-    """
-    adjusted = np.array(p_values, dtype=np.float64)
-    order = np.argsort(adjusted)  # NaN last
-    order = order[np.isfinite(adjusted[order])]
-    steps = adjusted[order] * np.arange(len(order), 0, -1)
-    adjusted[order] = np.minimum(np.maximum.accumulate(steps), 1)
-    return adjusted
 
 
 def _all_p_values(scores: pd.DataFrame) -> Array:
@@ -429,28 +337,6 @@ def _all_p_values(scores: pd.DataFrame) -> Array:
     for (a, b), p in zip(pairs, holm(single), strict=True):
         found[a, b] = found[b, a] = p
     return found
-
-
-def critical_groups(order: Sequence[int], differ: npt.NDArray[np.bool_]) -> list[list[int]]:
-    """Group methods in order of rank: maximal runs in which no two differ.
-
-    Args:
-        order: Numbers of the methods, best rank first.
-        differ: (M, M), whether two methods differ.
-
-    Returns:
-        The groups, best first. Every method is in at least one.
-    """
-    groups: list[list[int]] = []
-    end = 0  # of the last group
-    for start in range(len(order)):
-        stop = start + 1
-        while stop < len(order) and not any(differ[order[stop], n] for n in order[start:stop]):
-            stop += 1
-        if stop > end:
-            groups.append(list(order[start:stop]))
-            end = stop
-    return groups
 
 
 def _letters(groups: Sequence[Sequence[int]], methods: int) -> list[str]:
@@ -475,19 +361,9 @@ def _pairwise(
     found = np.empty((values.shape[1], values.shape[1]))
     for n in range(len(found)):  # a row at a time: (S, M, M) would not always fit into memory
         difference = values[:, [n]] - values
-        found[n] = _mean(function(difference, variances[:, [n]] + variances))
+        found[n] = mean_of_known(function(difference, variances[:, [n]] + variances))
     np.fill_diagonal(found, np.nan)
     return found
-
-
-def _mean(values: Array) -> Array:
-    """Mean over the first axis of what is not NaN; NaN if nothing is."""
-    there = np.isfinite(values)
-    number = there.sum(axis=0)
-    total = np.where(there, values, 0).sum(axis=0)
-    mean = np.full(total.shape, np.nan)
-    np.divide(total, number, out=mean, where=number > 0)
-    return mean
 
 
 def _limits(scores: pd.DataFrame, p_values: Array, alpha: float) -> list[str]:
