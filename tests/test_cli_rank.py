@@ -13,10 +13,14 @@ import pandas as pd
 import pytest
 
 from fuscore_metric import score
+from fuscore_metric.cli._run import Interrupts
 from fuscore_metric.results.read import read_results
 from tests.tiny_model import tiny_fuscore
 
 METHODS = ("good", "soft", "ours")
+SCENES = 150
+ROWS = SCENES * len(METHODS)
+"""Many, so that a run takes seconds in which it can be stopped."""
 
 
 @pytest.fixture(scope="module")
@@ -30,12 +34,12 @@ def weights(tmp_path_factory) -> Path:
 def scenes(tmp_path, make_data) -> Path:
     """ir/, vis/ and a folder a method; many scenes are links to few images."""
     made = make_data(tmp_path / "made", 1) / "VIFB"
-    for number in range(60):
+    for number in range(SCENES):
         for place in ("ir", "vis", *METHODS):
             source = made / place if place in ("ir", "vis") else made / "fused" / "good"
             target = tmp_path / "data" / ("methods" if place in METHODS else "") / place
             target.mkdir(parents=True, exist_ok=True)
-            os.link(source / "00.png", target / f"{number:02d}.png")
+            os.link(source / "00.png", target / f"{number:03d}.png")
     return tmp_path / "data"
 
 
@@ -62,16 +66,16 @@ def keep(scenes, count):
 
 def test_folders_become_tables_and_a_leaderboard(scenes, weights, tmp_path):
     keep(scenes, 6)
-    (scenes / "methods" / "soft" / "05.png").unlink()
-    cut = scenes / "methods" / "ours" / "04.png"
+    (scenes / "methods" / "soft" / "005.png").unlink()
+    cut = scenes / "methods" / "ours" / "004.png"
     content = cut.read_bytes()
     cut.unlink()  # the other scenes are links to the same file
     cut.write_bytes(content[: len(content) // 2])
     out = tmp_path / "out"
     done = rank(scenes, weights, out)
     assert done.returncode == 1
-    assert "soft: no fused image of 1 scene: 05" in done.stderr
-    assert "failed: 04, ours: " in done.stderr
+    assert "soft: no fused image of 1 scene: 005" in done.stderr
+    assert "failed: 004, ours: " in done.stderr
     assert "1 of 17 triples have no score" in done.stderr
     assert all(method in done.stdout for method in METHODS)
     assert "no ratings" in done.stdout  # what these weights were trained on
@@ -91,10 +95,10 @@ def test_folders_become_tables_and_a_leaderboard(scenes, weights, tmp_path):
 
 @pytest.mark.slow
 def test_strict_stops_before_anything_is_computed(scenes, weights, tmp_path):
-    (scenes / "vis" / "07.png").unlink()
+    (scenes / "vis" / "007.png").unlink()
     done = rank(scenes, weights, tmp_path / "out", "--strict")
     assert done.returncode == 2
-    assert "ir: no vis image of 1 scene: 07" in done.stderr
+    assert "ir: no vis image of 1 scene: 007" in done.stderr
     assert "--strict" in done.stderr.splitlines()[-1]
     assert not (tmp_path / "out").exists()
 
@@ -114,7 +118,7 @@ def kill_midway(line, out, number, rows=20):
             time.sleep(0.01)
         process.send_signal(number)
         process.communicate()
-    assert len(journal(out)) < 180, "all was done before the signal came"
+    assert len(journal(out)) < ROWS, "all was done before the signal came"
     return process.returncode, journal(out)
 
 
@@ -132,13 +136,13 @@ def test_stopped_at_any_moment_it_goes_on(scenes, weights, tmp_path, number):
         assert len(pd.read_csv(out / "results.csv")) == len(before)
     done = rank(scenes, weights, out, "--batch-size", 1)
     assert done.returncode == 0, done.stderr
-    assert f"{len(before)} of 180 triples are in" in done.stderr
+    assert f"{len(before)} of {ROWS} triples are in" in done.stderr
     after = journal(out)
     assert after[: len(before)] == before  # nothing was computed again
     keys = Counter((row["scene"], row["method"]) for row in map(json.loads, after))
-    assert len(keys) == 180
+    assert len(keys) == ROWS
     assert set(keys.values()) == {1}
-    assert len(pd.read_parquet(out / "results.parquet")) == 180
+    assert len(pd.read_parquet(out / "results.parquet")) == ROWS
 
 
 @pytest.mark.slow
@@ -195,3 +199,18 @@ def test_real_methods_in_a_believable_order(real_data, tmp_path):
     table = read_results(tmp_path / "out").table
     assert len(table) == 63
     assert table["error"].isna().all()
+
+
+def test_a_signal_waits_while_rows_are_written():
+    interrupts, done = Interrupts(), []
+    with pytest.raises(KeyboardInterrupt), interrupts.raised():  # noqa: PT012
+        with interrupts.shielded():
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0)  # Python's handlers run between two of its instructions
+            done.append("written")
+        done.append("never")
+    assert done == ["written"]
+    with pytest.raises(KeyboardInterrupt), Interrupts().raised():  # noqa: PT012
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(5)
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL

@@ -11,6 +11,7 @@ import typer
 from fuscore_metric.cli._options import CHOICES, check_names, check_options
 from fuscore_metric.cli._run import (
     SHOWN_ERRORS,
+    Interrupts,
     Scoring,
     bar,
     report_errors,
@@ -18,7 +19,6 @@ from fuscore_metric.cli._run import (
     require_tables,
     say,
     score_into,
-    terminated_as_interrupted,
 )
 from fuscore_metric.cli._start_up import STOPPED, start_up
 from fuscore_metric.optional import require
@@ -120,7 +120,7 @@ def _on_ray(
         settings = scoring.describe(ir=source, vis=source)
         from fuscore_metric.engines.on_ray import score_manifest
     try:
-        with terminated_as_interrupted():
+        with Interrupts().raised():
             results = score_manifest(
                 manifest,
                 out,

@@ -142,10 +142,12 @@ def score_into(
 
         model = scoring.load()
     rows = score_entries(waiting, model, aspect=scoring.aspect, batch_size=scoring.batch_size)
+    interrupts = Interrupts()
     try:
-        with terminated_as_interrupted(), closing(rows), bar(len(waiting), progress) as advance:
+        with interrupts.raised(), closing(rows), bar(len(waiting), progress) as advance:
             for some in rows:
-                folder.append(some)
+                with interrupts.shielded():
+                    folder.append(some)
                 advance(len(some))
     except KeyboardInterrupt:
         say(
@@ -232,15 +234,38 @@ def _progress(console: Console) -> Progress:
     return Progress(*columns, console=console, expand=True, refresh_per_second=4)
 
 
-@contextmanager
-def terminated_as_interrupted() -> Generator[None]:
-    """Let `kill` stop a run as Ctrl-C does: queues and containers end their jobs so."""
+class Interrupts:
+    """Ctrl-C and `kill` alike raise KeyboardInterrupt, but never while rows are written.
 
-    def interrupt(_: int, __: FrameType | None) -> None:
-        raise KeyboardInterrupt
+    `kill`, because queues and containers end their jobs so.
+    """
 
-    before: Any = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def __init__(self) -> None:
+        self._shielded = self._pending = False
+
+    @contextmanager
+    def raised(self) -> Generator[None]:
+        """Have signals end what is done in this context."""
+        numbers = signal.SIGINT, signal.SIGTERM
+        before: list[Any] = [signal.signal(number, self._interrupt) for number in numbers]
+        try:
+            yield
+        finally:
+            for number, handler in zip(numbers, before, strict=True):
+                signal.signal(number, handler)
+
+    @contextmanager
+    def shielded(self) -> Generator[None]:
+        """Have them wait for the end of this context."""
+        self._shielded = True
+        try:
+            yield
+        finally:
+            self._shielded = False
+        if self._pending:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, _: int, __: FrameType | None) -> None:
+        self._pending = True
+        if not self._shielded:
+            raise KeyboardInterrupt
