@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import fields
 from functools import lru_cache
+from threading import Lock
 
 import torch
 from torch import Tensor
@@ -16,6 +18,7 @@ from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
 from fuscore_metric.images import ImagesLike
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
 from fuscore_metric.pictures import Picture, open_triples, source_pairs
+from fuscore_metric.placement import check_device
 from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, build_prompt
 
 log = logging.getLogger(__name__)
@@ -40,6 +43,9 @@ def score(
     is a path, a PIL image, a numpy array (HW, HWC; uint8, uint16, float in [0, 1]) or a
     tensor (CHW, NCHW); see `fuscore_metric.images.as_images` for what the numbers mean. The three
     images of a triple have one size; triples may differ in size.
+
+    Threads may call this at the same time. Start processes by "spawn" or "forkserver": in one that
+    was forked after a score only one thread can compute, and a warning says so.
 
     Args:
         ir: Infrared image(s).
@@ -87,7 +93,7 @@ def predict(
 
 
 def check_request(aspect: str, batch_size: int) -> None:
-    """Refuse wrong options before any image is opened.
+    """Refuse wrong options before any image is opened, and see that this process can compute.
 
     Raises:
         ValueError: An unknown aspect, or a batch size that is no positive integer.
@@ -96,6 +102,7 @@ def check_request(aspect: str, batch_size: int) -> None:
         build_prompt(aspect)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
+    _outlast_fork()
 
 
 def choose_model(
@@ -108,7 +115,7 @@ def choose_model(
         return model
     source = triples[0][2].source
     place = source.device if isinstance(source, Tensor) else "cpu"
-    return default_model(str(device or place))
+    return default_model(device or place)
 
 
 def judge(
@@ -157,6 +164,7 @@ def judge_each(
         A batch, whose `rows` are places in `triples`, and the output of its triples, or what kept
         them from being judged: a broken file, or no memory for a single one.
     """
+    _outlast_fork()
     needs_graph = any(
         isinstance(picture.source, Tensor) and picture.source.requires_grad
         for triple in triples
@@ -240,10 +248,44 @@ def _stack(rows: list[FuScoreOutput]) -> FuScoreOutput:
     return FuScoreOutput(*(torch.cat([getattr(row, name) for row in rows]) for name in names))
 
 
-@lru_cache(maxsize=2)
-def default_model(device: str) -> FuScore:
-    """The embedded model on a device; kept, so that repeated calls do not load it again.
+def default_model(device: str | torch.device) -> FuScore:
+    """The embedded model on a device, loaded once a process, however many threads ask for it.
 
-    This cache is the package's only state. Its key is the device's name.
+    It is kept, so that repeated calls do not load it again. The cache's key is the device's name,
+    with its number. Beside it, `_judged_in` is the package's only state.
+
+    Raises:
+        ValueError: PyTorch cannot use the device.
     """
+    name = str(check_device(device))  # "cuda" and "cuda:0" are one
+    with _loading:  # the cache alone would let two threads load at the same time
+        return _load_default(name)
+
+
+_loading = Lock()
+
+
+@lru_cache(maxsize=2)
+def _load_default(device: str) -> FuScore:
     return FuScore.from_pretrained(device=device)
+
+
+_judged_in: int | None = None
+"""The process that computed last; inherited by those forked from it."""
+
+
+def _outlast_fork() -> None:
+    """Compute in one thread where this process was forked from one that had computed.
+
+    The threads of OpenMP, which PyTorch computes with, do not live on in a forked process, but its
+    first loop over several of them would wait for them for ever.
+    """
+    global _judged_in
+    if _judged_in not in (None, os.getpid()) and torch.get_num_threads() > 1:
+        log.warning(
+            "forked after a score: computing in one thread. Start processes by spawn or forkserver "
+            "to compute in %d",
+            torch.get_num_threads(),
+        )
+        torch.set_num_threads(1)
+    _judged_in = os.getpid()

@@ -1,5 +1,6 @@
 """Rows on disk: kept as they come, found again after a crash, refused beside other settings."""
 
+import errno
 import json
 import os
 from dataclasses import replace
@@ -157,6 +158,54 @@ def test_a_full_disk_is_one_clear_error_and_loses_nothing(tmp_path, entries, mon
     monkeypatch.undo()
     with RunFolder(tmp_path / "out", SETTINGS) as folder:
         assert row(entries[0]) in folder.rows
+
+
+class FillsUp:
+    """A file on a disk that takes a part of what is written, then nothing."""
+
+    def __init__(self, file, room):
+        self.file, self.room = file, room
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def write(self, content):
+        if not self.room:
+            raise OSError(errno.ENOSPC, "full")
+        taken, self.room = content[: self.room], 0
+        return self.file.write(taken)
+
+
+def test_a_disk_that_fills_up_in_a_line_leaves_whole_lines(tmp_path, entries):
+    out = tmp_path / "out"
+    with RunFolder(out, SETTINGS) as folder:
+        folder.append([row(entries[0])])
+        before, journal = (out / JOURNAL_FILE).read_bytes(), folder._journal
+        folder._journal = FillsUp(journal, room=50)
+        with pytest.raises(InputError, match=r"No space left on device\. .*make room there"):
+            folder.append([row(entries[1])])
+        assert (out / JOURNAL_FILE).read_bytes() == before
+        folder._journal = journal  # room was made
+        folder.append([row(entries[1])])
+    assert len(read_results(out).table) == 2
+
+
+def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, entries, monkeypatch):
+    out = tmp_path / "out"
+    with RunFolder(out, SETTINGS) as folder:
+        folder.append([row(entries[0])])
+        folder.finish()
+        folder.append([row(entries[1])])
+
+        def full(_, path):
+            path.write_text("a part")
+            raise OSError(errno.ENOSPC, "full")
+
+        monkeypatch.setattr(parquet, "write_table", full)
+        with pytest.raises(InputError, match="make room there"):
+            folder.finish()
+    assert len(read_results(out / "results.parquet").table) == 1
+    assert not list(out.glob(".*.new"))
 
 
 def test_the_tables_hold_every_row_and_the_settings(tmp_path, entries):

@@ -7,11 +7,13 @@ many processes write, rows are in `parts/` instead (`fuscore_metric.results.part
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,7 +22,12 @@ from filelock import FileLock, Timeout
 from fuscore_metric.images import InputError
 from fuscore_metric.results.rows import COLUMNS, FILES, Entry, Row
 from fuscore_metric.results.settings import RunSettings
-from fuscore_metric.results.tables import CSV_FILE, PARQUET_FILE, write_tables
+from fuscore_metric.results.tables import (
+    CSV_FILE,
+    PARQUET_FILE,
+    removed_on_failure,
+    write_tables,
+)
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +65,10 @@ class RunFolder:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._journal.close()
-        self._lock.release()
+        try:
+            self._journal.close()
+        finally:
+            self._lock.release()
 
     @property
     def rows(self) -> list[Row]:
@@ -79,13 +88,25 @@ class RunFolder:
         stamped = [(row, stamp(row)) for row in rows]
         text = "".join(json.dumps(row | {"stamp": mark}) + "\n" for row, mark in stamped)
         try:
-            self._journal.write(text.encode())
-            self._journal.flush()
-            os.fsync(self._journal.fileno())
+            self._add_to_journal(text.encode())
         except OSError as error:
             raise cannot_write(self.path, error) from error
         for row, mark in stamped:
             self._keep(row, mark)
+
+    def _add_to_journal(self, lines: bytes) -> None:
+        """Add all lines or none: behind a part of a line the next one would be lost, too."""
+        try:
+            self._journal.truncate(self._end)  # the last time, this could not be done below
+            rest = lines
+            while rest:  # a disk that becomes full takes a part
+                rest = rest[self._journal.write(rest) :]
+            os.fsync(self._journal.fileno())
+        except BaseException:
+            with suppress(OSError):
+                self._journal.truncate(self._end)
+            raise
+        self._end += len(lines)
 
     def finish(self) -> list[Path]:
         """Write the tables of all rows there are; either table is replaced whole or not at all."""
@@ -101,8 +122,10 @@ class RunFolder:
         for row in read_journal(self.path):
             self._keep(row, row.pop("stamp", None))
         try:
-            self._journal = (self.path / JOURNAL_FILE).open("ab")
-            self._journal.truncate(_whole_lines(self.path / JOURNAL_FILE))
+            # Without a buffer, which would keep what a full disk did not take and write it later.
+            self._journal = (self.path / JOURNAL_FILE).open("ab", buffering=0)
+            self._end = _whole_lines(self.path / JOURNAL_FILE)
+            self._journal.truncate(self._end)
         except OSError as error:
             raise cannot_write(self.path, error) from error
 
@@ -214,8 +237,12 @@ def replace_text(path: Path, text: str) -> None:
     """
     new = path.with_name(f".{path.name}.new")
     try:
-        new.write_text(text)
-        new.replace(path)
+        with removed_on_failure(new):
+            with new.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())  # else, after a power cut, the file could be there, empty
+            new.replace(path)
     except OSError as error:
         raise cannot_write(path, error) from error
 
@@ -239,8 +266,22 @@ def _file_stamp(path: str) -> list[int] | None:
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
-    """Make the error of a full disk and its like."""
+    """Make the error of a full disk and its like, which says what to do."""
+    reason = error.strerror or error
+    if error.errno is not None:
+        reason = os.strerror(error.errno)  # Arrow's own text is of bytes and files
     return InputError(
-        f"Cannot write {str(path)!r}: {error.strerror or error}. What was written before is whole: "
-        "the same command goes on from there"
+        f"Cannot write {str(path)!r}: {reason}. What was written before is whole: "
+        f"{_REMEDIES.get(error.errno or 0, '')}the same command goes on from there"
     )
+
+
+_MAKE_ROOM = "make room there, and "
+_MAKE_WRITABLE = "give another folder as --out, or let this one be written, and "
+_REMEDIES = {
+    errno.ENOSPC: _MAKE_ROOM,
+    errno.EDQUOT: _MAKE_ROOM,
+    errno.EROFS: _MAKE_WRITABLE,
+    errno.EACCES: _MAKE_WRITABLE,
+    errno.EPERM: _MAKE_WRITABLE,
+}

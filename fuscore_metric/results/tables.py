@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,9 +55,21 @@ def replace_tables(table: pa.Table, folder: Path) -> list[Path]:
     done = []
     for name, write in ((CSV_FILE, csv.write_csv), (PARQUET_FILE, parquet.write_table)):
         new = folder / f".{name}.new"
-        write(table, new)
-        done.append(new.replace(folder / name))
+        with removed_on_failure(new):
+            write(table, new)
+            done.append(new.replace(folder / name))
     return done
+
+
+@contextmanager
+def removed_on_failure(new: Path) -> Iterator[None]:
+    """Leave nothing of a file that could not be written: on a full disk it would take the rest."""
+    try:
+        yield
+    except BaseException:
+        with suppress(OSError):
+            new.unlink()
+        raise
 
 
 def _text(value: Any) -> Any:
