@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
 import os
+import re
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from fuscore_metric.backbones import FAMILIES
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, PROMPT_VERSION
+from fuscore_metric.spec_fields import complaints
+from fuscore_metric.strict_json import read_json, readable, short
 
 SPEC_FILE = "fuscore.json"
 FORMAT_VERSION = 3
@@ -18,6 +20,10 @@ READABLE_VERSIONS = (1, 2, 3)
 """1 had no `temperature`, 2 no `weights`, `base_model` and `base_revision`."""
 ADAPTER_WEIGHTS, ADAPTER_CONFIG = "adapter_model.safetensors", "adapter_config.json"
 EMBEDDED = "embedded"
+MAX_SPEC_BYTES = 4_000_000
+COMMIT = re.compile(r"[0-9a-f]{40}")
+_PART = r"[A-Za-z0-9_][A-Za-z0-9_.-]*"
+_HUB_ID = re.compile(f"{_PART}/{_PART}")
 
 LabelKind = Literal["proxy", "human", "model", "none"]
 WeightsKind = Literal["full", "merged", "adapter"]
@@ -136,16 +142,24 @@ def replace_checkpoint(new: Path, target: Path) -> None:
         (target / name).unlink(missing_ok=True)
 
 
+def is_hub_id(name: str) -> bool:
+    """Whether a name can only be a hub id "owner/name": no path leads up or to the root."""
+    return _HUB_ID.fullmatch(name) is not None and ".." not in name
+
+
 def read_spec(directory: Path) -> FuScoreSpec:
     """Read and check `fuscore.json`.
 
+    It may come from anybody: every value is of its kind and in its range, and no text holds
+    control characters. That `label_kind` is true is the word of whoever wrote it.
+
     Raises:
         CheckpointError: The file is missing, malformed, of a newer format, or describes scores
-            that this version of the code cannot reproduce.
+            that this version of the code cannot reproduce. One line: file, key, expected, got.
     """
     path = directory / SPEC_FILE
     try:
-        content = json.loads(path.read_text())
+        content = read_json(path, limit=MAX_SPEC_BYTES)
     except OSError as error:
         where = repr(str(directory))
         raise CheckpointError(f"Expected a checkpoint with {SPEC_FILE}, none in {where}") from error
@@ -155,19 +169,25 @@ def read_spec(directory: Path) -> FuScoreSpec:
 
 
 def _checked(content: Any, path: Path) -> FuScoreSpec:
+    where = repr(str(path))
     if not isinstance(content, dict):
-        raise CheckpointError(f"Expected an object in {str(path)!r}, got {type(content).__name__}")
+        raise CheckpointError(f"Expected an object in {where}, got {type(content).__name__}")
     version = content.get("format_version", FORMAT_VERSION)
-    if version not in READABLE_VERSIONS:
+    if type(version) is not int or version not in READABLE_VERSIONS:
+        newer = type(version) is int and version > FORMAT_VERSION
+        advice = ": a newer fuscore-metric may read it, upgrade the package" if newer else ""
         raise CheckpointError(
-            f"Expected format version up to {FORMAT_VERSION} in {str(path)!r}, got {version}: "
-            "a newer fuscore-metric may read it"
+            f"Expected format version up to {FORMAT_VERSION} in {where}, got {short(version)}"
+            + advice
         )
     content["format_version"] = FORMAT_VERSION
     if unknown := sorted(set(content) - {f.name for f in fields(FuScoreSpec)}):
-        raise CheckpointError(f"Unknown keys in {str(path)!r}: {', '.join(unknown)}")
+        shown = [*map(readable, unknown[:5]), *(["..."] if len(unknown) > 5 else [])]
+        raise CheckpointError(f"Unknown keys in {where}: {', '.join(shown)}")
     if missing := sorted({"name", "family", "preprocessing", "label_kind"} - set(content)):
-        raise CheckpointError(f"Missing keys in {str(path)!r}: {', '.join(missing)}")
+        raise CheckpointError(f"Missing keys in {where}: {', '.join(missing)}")
+    if wrong := next(complaints(content), ""):
+        raise CheckpointError(f"{wrong} in {where}")
     for name in ("level_words", "aspects"):
         content[name] = tuple(content.get(name, getattr(FuScoreSpec, name)))
     spec = FuScoreSpec(**content)
@@ -176,35 +196,35 @@ def _checked(content: Any, path: Path) -> FuScoreSpec:
 
 
 def _check_reproducible(spec: FuScoreSpec, path: Path) -> None:
-    if spec.family not in FAMILIES:
-        raise CheckpointError(
-            f"Expected `family` in {', '.join(FAMILIES)} in {str(path)!r}, got {spec.family!r}"
-        )
-    if spec.label_kind not in LABEL_MEANING:
-        kinds = ", ".join(LABEL_MEANING)
-        raise CheckpointError(
-            f"Expected `label_kind` in {kinds} in {str(path)!r}, got {spec.label_kind!r}"
-        )
-    if spec.weights not in WEIGHTS_KINDS:
-        kinds = ", ".join(WEIGHTS_KINDS)
-        raise CheckpointError(
-            f"Expected `weights` in {kinds} in {str(path)!r}, got {spec.weights!r}"
-        )
-    if spec.weights == "adapter" and not (spec.base_model and spec.base_revision):
-        raise CheckpointError(
-            f"Expected `base_model` and `base_revision` in {str(path)!r}: an adapter alone scores "
-            "nothing"
-        )
-    number = isinstance(spec.temperature, (int, float)) and not isinstance(spec.temperature, bool)
-    if not (number and 0 < spec.temperature < math.inf):
-        raise CheckpointError(
-            f"Expected `temperature` to be a number above 0 in {str(path)!r}, "
-            f"got {spec.temperature!r}"
-        )
+    where = repr(str(path))
+    for name, known in (
+        ("family", FAMILIES),
+        ("label_kind", LABEL_MEANING),
+        ("weights", WEIGHTS_KINDS),
+    ):
+        if (value := getattr(spec, name)) not in known:
+            raise CheckpointError(
+                f"Expected `{name}` in {', '.join(known)} in {where}, got {short(value)}"
+            )
+    if spec.weights == "adapter":
+        _check_base(spec, where)
     for name, ours in (("prompt_version", PROMPT_VERSION), ("level_words", LEVEL_WORDS)):
         theirs = getattr(spec, name)
         if theirs != ours:
             raise CheckpointError(
-                f"Expected `{name}` {ours} in {str(path)!r}, got {theirs}: "
+                f"Expected `{name}` {ours} in {where}, got {short(theirs)}: "
                 "these weights were trained for another question"
             )
+
+
+def _check_base(spec: FuScoreSpec, where: str) -> None:
+    if not (spec.base_model and spec.base_revision):
+        raise CheckpointError(
+            f"Expected `base_model` and `base_revision` in {where}: an adapter alone scores nothing"
+        )
+    pinned = COMMIT.fullmatch(spec.base_revision) is not None
+    if pinned and spec.base_model != EMBEDDED and not is_hub_id(spec.base_model):
+        raise CheckpointError(
+            f'Expected `base_model` as a hub id "owner/name" in {where}, as `base_revision` is a '
+            f"commit, got {short(spec.base_model)}"
+        )

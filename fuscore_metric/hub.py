@@ -24,7 +24,7 @@ from huggingface_hub.utils.tqdm import tqdm
 
 from fuscore_metric.checkpoint import SPEC_FILE, CheckpointError
 from fuscore_metric.hub_errors import FAILURES, HTTPError, explain
-from fuscore_metric.integrity import check_listing, has_content, pickles, verify
+from fuscore_metric.integrity import check_links, check_listing, has_content, pickles, verify
 
 HUB_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
 """What is downloaded: never pickles, never code."""
@@ -140,6 +140,7 @@ def _check_uploadable(directory: Path, repo_id: str) -> None:
             f"Expected no pickles in {str(directory)!r}, got {', '.join(found)}: "
             "they can run code and are never uploaded; move them away"
         )
+    check_links(directory)
     verify(directory)
 
 

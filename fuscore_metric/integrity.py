@@ -12,10 +12,24 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 
 from fuscore_metric.checkpoint import ADAPTER_CONFIG, ADAPTER_WEIGHTS, SPEC_FILE, CheckpointError
+from fuscore_metric.strict_json import read_json, short, walk
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
+PICKLES = (".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib")
 """Endings of files that can run code when they are read; they are never read here."""
+_PICKLED = (b"PK\3\4", b"\x80\2", b"\x80\3", b"\x80\4", b"\x80\5")
+"""How what `torch.save` and `pickle.dump` write begins: a zip archive, a protocol's number."""
+_LONGEST_HEADER = 100_000_000  # bytes; safetensors' own limit
+_TEXTS = (".json", ".jinja", "merges.txt")  # what libraries read whole
+MAX_TEXT_BYTES = 64_000_000  # the tokenizers of the large families have some 10 MB
+
+OWN_CODE = ("auto_map", "custom_pipelines", "trust_remote_code")
+"""Keys of transformers that name code to run."""
+OTHER_LOADING = ("transformers_weights", "quantization_config")
+"""Keys that have transformers read other files or quantise: scores would be another model's."""
+KERNELS = ("attn_implementation", "_attn_implementation", "experts_implementation")
+"""Keys whose values may be hub ids of compiled code."""
+_SHARD = re.compile(r"[A-Za-z0-9_.-]+\.safetensors")
 _HASH = re.compile("[0-9a-f]{40}|[0-9a-f]{64}")
 _CHUNK = 1 << 22  # bytes hashed at a time
 
@@ -23,8 +37,11 @@ _CHUNK = 1 << 22  # bytes hashed at a time
 def verify(directory: Path, *, hub_id: str | None = None, spec: bool = True) -> None:
     """Check that no file is missing or cut, reading no more of the weights than their headers.
 
-    Looks at the directory itself, not at its subdirectories. Damage that keeps a file's size
-    passes; `verify_content` finds it.
+    Also that nothing in it asks for code of its own to be run, or for files elsewhere: pickles,
+    Python files named by a configuration, shards outside. (Symbolic links are followed: weights
+    often lie on another disk, and a file is only read here. `check_links` is for uploads.) Looks at
+    the directory itself, not at its subdirectories. Damage that keeps a file's size passes;
+    `verify_content` finds it.
 
     Args:
         directory: A checkpoint: `fuscore.json` and either `model.safetensors`, the shards listed
@@ -33,20 +50,46 @@ def verify(directory: Path, *, hub_id: str | None = None, spec: bool = True) -> 
         spec: Whether `fuscore.json` must be there; a base model has none.
 
     Raises:
-        CheckpointError: Something is missing or damaged; the message names the file and says what
-            to do.
+        CheckpointError: Something is missing, damaged or not to be trusted; the message names the
+            file and says what to do.
     """
     if spec and not (directory / SPEC_FILE).is_file():
         raise CheckpointError(_no_spec(directory, hub_id))
+    for path in sorted(path for path in directory.iterdir() if path.name.endswith(_TEXTS)):
+        if not (path.is_file() and path.stat().st_size <= MAX_TEXT_BYTES):
+            raise CheckpointError(f"Expected {path} to be a file of up to {MAX_TEXT_BYTES} bytes")
     for path in sorted(directory.glob("*.json")):
-        if not isinstance(_json(path), (dict, list)):
+        content = _json(path)
+        if not isinstance(content, (dict, list)):
             raise CheckpointError(
                 f"{path} is cut or damaged, it holds no JSON: {_again(path, hub_id)}"
             )
+        if path.name.endswith("config.json"):
+            _check_asks_for_nothing(path, content)
     _check_weights(directory, hub_id)
     for path in sorted(directory.glob("*.safetensors")):
         if damage := _damage(path):
             raise CheckpointError(f"{path} {damage}: {_again(path, hub_id)}")
+
+
+def check_links(directory: Path) -> None:
+    """Refuse links out of a directory that is to be sent away: a link may lead to a secret.
+
+    Links to the blobs of the hub's cache are good: the hub has sent them.
+
+    Raises:
+        CheckpointError: There is one; the message names it.
+    """
+    home = directory.resolve()
+    blobs = home.parent.parent / "blobs"
+    for path in sorted(directory.iterdir()):
+        target = Path(os.path.realpath(path))
+        from_cache = home.parent.name == "snapshots" and target.parent == blobs
+        if target.parent != home and not from_cache:
+            raise CheckpointError(
+                f"{path} is a link out of the checkpoint, to {short(str(target))}: "
+                "copy the file into the directory"
+            )
 
 
 def verify_content(directory: Path) -> list[str]:
@@ -114,7 +157,29 @@ def _check_weights(directory: Path, hub_id: str | None) -> None:
     advice = _incomplete(hub_id)
     for name in _expected_weights(directory, names, advice):
         if not (directory / name).is_file():
+            if (pickle := Path(name).with_suffix(".bin").name) in names:
+                raise CheckpointError(_pickles_only(name, str(directory), [pickle]))
             raise CheckpointError(f"{directory} lacks {name}: {advice}")
+
+
+def _check_asks_for_nothing(path: Path, content: Any) -> None:
+    """Refuse a configuration that wants more than the numbers of a known architecture."""
+    for key, value in walk(content):
+        if key in OWN_CODE and value:
+            raise CheckpointError(
+                f"{path} asks for code of its own to be run (`{key}`), which is never done: "
+                "remove the key if the weights need none"
+            )
+        if key in OTHER_LOADING and value:
+            raise CheckpointError(
+                f"{path} asks for another way of loading (`{key}`), which would give other scores: "
+                "give plain weights in float32, bfloat16 or float16"
+            )
+        if key in KERNELS and "/" in str(value):  # one for all parts, or by part
+            raise CheckpointError(
+                f"{path} asks for compiled code from the hub (`{key}`: {short(value)}), which is "
+                "never loaded: remove the key"
+            )
 
 
 def _expected_weights(directory: Path, names: list[str], advice: str) -> list[str]:
@@ -131,10 +196,16 @@ def _expected_weights(directory: Path, names: list[str], advice: str) -> list[st
 def _shards(index: Path) -> list[str]:
     content = _json(index)
     places = content.get("weight_map") if isinstance(content, dict) else None
-    names = set(places.values()) if isinstance(places, dict) else set()
-    if not names or not all(isinstance(n, str) and n == os.path.basename(n) for n in names):
+    names = list(places.values()) if isinstance(places, dict) else []
+    if not names:
         raise CheckpointError(f"Expected `weight_map` in {index} to name the files of the weights")
-    return sorted(names)
+    for name in names:
+        if not (isinstance(name, str) and _SHARD.fullmatch(name)):
+            raise CheckpointError(
+                f"Expected `weight_map` in {index} to name safetensors files beside it, "
+                f"got {short(name)}"
+            )
+    return sorted(set(names))
 
 
 def _damage(path: Path) -> str:
@@ -144,11 +215,19 @@ def _damage(path: Path) -> str:
             return ""
     except (SafetensorError, OSError) as error:
         size, expected = path.stat().st_size, _promised_size(path)
+        if _looks_like_a_pickle(path):
+            return "looks like a pickle, which can run code and is never loaded"
         if expected is None:
             return "has no readable header, it is cut or damaged"
         if size != expected:
             return f"is {size} of {expected} bytes, it is cut or damaged"
         return f"is damaged ({' '.join(str(error).split())})"
+
+
+def _looks_like_a_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(8)  # of safetensors the length of the header, which has such values, too
+    return start.startswith(_PICKLED) and int.from_bytes(start, "little") > _LONGEST_HEADER
 
 
 def _promised_size(path: Path) -> int | None:
@@ -161,13 +240,15 @@ def _promised_size(path: Path) -> int | None:
             header = json.loads(file.read(length))
         ends = [v["data_offsets"][1] for k, v in header.items() if k != "__metadata__"]
         return 8 + length + max(ends, default=0)
-    except (OSError, ValueError, KeyError, IndexError, TypeError, AttributeError):
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None
 
 
 def _json(path: Path) -> Any:
     try:
-        return json.loads(path.read_bytes())
+        return read_json(path, limit=MAX_TEXT_BYTES, unique_keys=False)
+    except PermissionError as error:
+        raise CheckpointError(f"Cannot read {path}: {error.strerror}") from error
     except (OSError, ValueError):
         return None
 
@@ -199,8 +280,12 @@ def _no_spec(directory: Path | None, hub_id: str | None) -> str:
 
 def _no_weights(where: str, names: list[str], advice: str = "") -> str:
     if found := pickles(names):
-        return (
-            f"Expected weights as safetensors in {where}, got {', '.join(found)}: pickles can run "
-            "code and are never loaded; convert them to safetensors first"
-        )
+        return _pickles_only("weights as safetensors", where, found)
     return f"Expected {WEIGHTS}, {INDEX} or {ADAPTER_WEIGHTS} in {where}, none is there{advice}"
+
+
+def _pickles_only(expected: str, where: str, found: list[str]) -> str:
+    return (
+        f"Expected {expected} in {where}, got {', '.join(found)}: pickles can run code "
+        "and are never loaded; convert them to safetensors first"
+    )

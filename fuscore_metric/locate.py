@@ -6,19 +6,24 @@ An adapter's checkpoint names its base model and the revision that it was traine
 from __future__ import annotations
 
 import logging
-import re
 from dataclasses import replace
 from hashlib import sha256
 from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
-from fuscore_metric.checkpoint import EMBEDDED, CheckpointError, FuScoreSpec, read_spec
+from fuscore_metric.checkpoint import (
+    COMMIT,
+    EMBEDDED,
+    CheckpointError,
+    FuScoreSpec,
+    is_hub_id,
+    read_spec,
+)
 from fuscore_metric.integrity import verify
 
 log = logging.getLogger(__name__)
 
-COMMIT = re.compile(r"[0-9a-f]{40}")
 FINGERPRINT = "sha256:"
 _BLOCK = 1 << 24
 
@@ -65,15 +70,17 @@ def locate(
         return path
     if path.exists():
         raise CheckpointError(f"Expected a checkpoint directory, got the file {name_or_path!r}")
-    if name_or_path.count("/") != 1 or name_or_path.startswith((".", "/", "~")):
+    return _from_hub(name_or_path, revision, local_files_only, base=base)
+
+
+def _from_hub(name: str, revision: str | None, local_files_only: bool, *, base: bool) -> Path:
+    if not is_hub_id(name):
         raise CheckpointError(
-            f'Expected weights to be "{EMBEDDED}", a directory or a hub id, got {name_or_path!r}'
+            f'Expected weights to be "{EMBEDDED}", a directory or a hub id, got {name!r}'
         )
     from fuscore_metric.hub import download
 
-    return download(
-        name_or_path, revision=revision, local_files_only=local_files_only, spec=not base
-    )
+    return download(name, revision=revision, local_files_only=local_files_only, spec=not base)
 
 
 def find_checkpoint(
@@ -101,7 +108,9 @@ def find_checkpoint(
         spec = read_spec(directory)
         if spec.weights != "adapter":
             return Checkpoint(spec, directory, None)
-        return Checkpoint(spec, _pinned_base(spec, local_files_only), directory)
+        downloaded = not Path(name_or_path).expanduser().is_dir()
+        base = _pinned_base(spec, local_files_only, downloaded=downloaded)
+        return Checkpoint(spec, base, directory)
     directory = locate(adapter, revision=adapter_revision, local_files_only=local_files_only)
     spec = read_spec(directory)
     if spec.weights != "adapter":
@@ -132,11 +141,15 @@ def fingerprint(directory: Path) -> str:
     return FINGERPRINT + digest.hexdigest()
 
 
-def _pinned_base(spec: FuScoreSpec, local_files_only: bool) -> Path:
-    """The base model that an adapter names, at its revision."""
+def _pinned_base(spec: FuScoreSpec, local_files_only: bool, *, downloaded: bool = False) -> Path:
+    """The base model that an adapter names, at its revision.
+
+    What somebody else put on the hub leads to no directory here; what is pinned by a commit comes
+    from the hub, also where a directory has the same name.
+    """
     if spec.base_revision.startswith(FINGERPRINT):
         path = Path(spec.base_model)
-        if not path.is_dir():
+        if downloaded or not path.is_dir():
             raise CheckpointError(
                 f"Expected the base model of {spec.name} in {spec.base_model!r}, not there: give "
                 "the directory of your copy, and this checkpoint as `adapter`"
@@ -148,12 +161,9 @@ def _pinned_base(spec: FuScoreSpec, local_files_only: bool) -> Path:
             f"Expected `base_revision` of {spec.name} to be a commit hash, "
             f"got {spec.base_revision!r}: another commit may give other scores"
         )
-    return locate(
-        spec.base_model,
-        revision=spec.base_revision,
-        local_files_only=local_files_only,
-        base=True,
-    )
+    if spec.base_model == EMBEDDED:
+        return locate(EMBEDDED, base=True)
+    return _from_hub(spec.base_model, spec.base_revision, local_files_only, base=True)
 
 
 def _given_base(here: FuScoreSpec, trained: FuScoreSpec, local_files_only: bool) -> Path:

@@ -68,6 +68,23 @@ def test_a_pinned_base_can_be_given_by_name(hub, adapted):
     assert torch.equal(logits(loaded), logits(adapted))
 
 
+def test_a_downloaded_adapter_leads_to_no_directory_here(hub, base_folder):
+    made = make_adapted(base_folder, FAMILY)  # names the folder, rightly
+    made.push_to_hub(ADAPTER)
+    with pytest.raises(CheckpointError, match="give the directory of your copy"):
+        FuScore.from_pretrained(ADAPTER)
+    loaded = FuScore.from_pretrained(base_folder, adapter=ADAPTER)
+    assert torch.equal(logits(loaded), logits(made))
+
+
+def test_a_directory_of_the_same_name_is_not_the_commit(hub, adapted, tmp_path, monkeypatch):
+    adapted.push_to_hub(ADAPTER)
+    monkeypatch.chdir(tmp_path)
+    write_base(tmp_path / BASE, "qwen2_5_vl")
+    loaded = FuScore.from_pretrained(ADAPTER)
+    assert torch.equal(logits(loaded), logits(adapted))
+
+
 def test_merged_weights_replace_the_adapter_on_the_hub(hub, adapted):
     before = logits(adapted)
     adapted.push_to_hub(ADAPTER)

@@ -10,13 +10,13 @@ word.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self, cast
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from tokenizers import Tokenizer as TokenizersTokenizer
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -39,9 +39,13 @@ from fuscore_metric.backbones.prompt_tree import (
     tree_mask,
     tree_positions,
 )
+from fuscore_metric.backbones.stored_weights import read_tensors
+from fuscore_metric.checkpoint import SPEC_FILE, CheckpointError
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, build_prompt
+from fuscore_metric.spec_fields import Kind, misfits, whole
+from fuscore_metric.strict_json import read_json, short
 
 DEFAULT_PREPROCESSING: dict[str, Any] = {
     "min_pixels": 128 * 128,
@@ -76,6 +80,16 @@ LLAMA = {
     "tie_word_embeddings": False,
 }
 """Shape of the language part; ours, small beside the vision part's cost on a CPU."""
+_LLAMA_KINDS = {
+    "hidden_size": whole(2, 4096),
+    "intermediate_size": whole(1, 16384),
+    "num_hidden_layers": whole(1, 64),
+    "num_attention_heads": whole(1, 64),
+    "num_key_value_heads": whole(1, 64),
+    "max_position_embeddings": whole(1, 65536),
+    "tie_word_embeddings": Kind("true or false", lambda x: isinstance(x, bool)),
+}
+MAX_CONFIG_BYTES = 1_000_000
 
 
 class Words:
@@ -86,6 +100,9 @@ class Words:
             self.tokenizer = TokenizersTokenizer.from_file(str(path))
         except Exception as error:  # the library raises nothing more specific
             raise ValueError(f"{path.name}: {error}") from error
+        ids = self.tokenizer.get_vocab().values()
+        if max(ids, default=0) >= max(len(ids), 1):  # they are rows of the embedding
+            raise ValueError(f"{path.name}: expected ids below {len(ids)}, got {max(ids)}")
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
         """Token ids of a text."""
@@ -328,12 +345,23 @@ class LiteLlama(Backbone):
         device_map: str | dict[str, Any] | None = None,
         quantize: str | None = None,
     ) -> Self:
-        """Read what `save` wrote; there is nothing to spread or quantise in 4 MB."""
+        """Read what `save` wrote; there is nothing to spread or quantise in 4 MB.
+
+        Every tensor must be there with its name and shape, in a floating dtype of at most 32 bits,
+        and finite. That is looked at on each load.
+
+        Raises:
+            CheckpointError: Something else is in the files; the message names file and key or
+                tensor.
+        """
         cls.check_options(device_map=device_map, quantize=quantize)
-        config = json.loads((directory / "config.json").read_text())
+        llama = _read_llama_options(directory / "config.json")
+        _check_names(preprocessing, DEFAULT_PREPROCESSING, "preprocessing", directory / SPEC_FILE)
         words = Words(directory / "tokenizer.json")
-        backbone = cls(words, llama=config["llama"], preprocessing=preprocessing)
-        backbone.load_state_dict(load_file(directory / "model.safetensors"))
+        weights = directory / "model.safetensors"
+        _check_size(llama, words.tokenizer.get_vocab_size(), weights)
+        backbone = cls(words, llama=llama, preprocessing=preprocessing)
+        backbone.load_state_dict(read_tensors(weights, backbone.state_dict()))
         # What makes the statistics stays float32: they are small differences of large sums.
         projectors = [cast(Projector, p).layers for p in backbone.projectors.values()]
         parts: list[nn.Module] = [backbone.llama, backbone.cell_embedding, *projectors]
@@ -345,6 +373,50 @@ class LiteLlama(Backbone):
     def dtype(self) -> torch.dtype:
         """Floating dtype of the language part; the vision part is float32 whatever it is."""
         return self.cell_embedding.weight.dtype
+
+
+def _read_llama_options(path: Path) -> dict[str, Any]:
+    try:
+        content = read_json(path, limit=MAX_CONFIG_BYTES)
+    except ValueError as error:
+        raise CheckpointError(f"Expected JSON in {str(path)!r}: {error}") from error
+    options = content.get("llama") if isinstance(content, dict) else None
+    if not isinstance(options, dict):
+        raise CheckpointError(f"Expected an object `llama` in {str(path)!r}")
+    _check_names(options, LLAMA, "llama", path)
+    for wrong in misfits(options, _LLAMA_KINDS, "llama"):
+        raise CheckpointError(f"{wrong} in {str(path)!r}")
+    heads, groups = options["num_attention_heads"], options["num_key_value_heads"]
+    if options["hidden_size"] % (2 * heads) or heads % groups:
+        raise CheckpointError(
+            f"Expected `llama` in {str(path)!r} with an even number of channels for each of "
+            f"`num_attention_heads`, and those a multiple of `num_key_value_heads`, got {options}"
+        )
+    return options
+
+
+def _check_size(llama: Mapping[str, int], words: int, weights: Path) -> None:
+    """Refuse sizes of far more weights than the file holds, before memory is taken for them."""
+    hidden, intermediate = llama["hidden_size"], llama["intermediate_size"]
+    # Query and output, and the three matrices of the perceptron; keys and values may be few.
+    layers = llama["num_hidden_layers"] * hidden * (2 * hidden + 3 * intermediate)
+    numbers, stored = words * hidden + layers, weights.stat().st_size
+    if 2 * numbers > stored:  # two bytes each, or four
+        raise CheckpointError(
+            f"Expected at least {numbers} numbers in {str(weights)!r}, as the files beside it say, "
+            f"got {stored} bytes"
+        )
+
+
+def _check_names(
+    given: Mapping[str, Any], expected: Mapping[str, Any], what: str, path: Path
+) -> None:
+    """Defaults filled in for what is missing might be other ones in a later version."""
+    if odd := sorted(given.keys() ^ expected.keys()):
+        kind = "unknown" if odd[0] in given else "missing"
+        raise CheckpointError(
+            f"Expected `{what}` of {', '.join(expected)} in {str(path)!r}, {kind}: {short(odd[0])}"
+        )
 
 
 def _projected_statistics(encoded: Encoded) -> Encoded:

@@ -167,8 +167,9 @@ def _measured(metrics: dict[str, Any]) -> list[str]:
     found = []
     for name, result in metrics.items():
         srcc = result.get("srcc") if isinstance(result, dict) else None
-        if isinstance(srcc, dict) and srcc.get("value") is not None:
-            found.append(f"{name.replace('_', ' ')}: SRCC {srcc['value']:.3f}")
+        value = srcc.get("value") if isinstance(srcc, dict) else None
+        if isinstance(value, (int, float)):  # anybody may have written the file
+            found.append(f"{name.replace('_', ' ')}: SRCC {value:.3f}")
     return [*found, "all of them: --json"] if metrics else found
 
 

@@ -22,7 +22,8 @@ from transformers.trainer_utils import get_last_checkpoint
 
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.qwen_vl import QwenVL
-from fuscore_metric.locate import COMMIT, fingerprint, locate
+from fuscore_metric.checkpoint import COMMIT
+from fuscore_metric.locate import fingerprint, locate
 from fuscore_metric.model import FuScore
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 from fuscore_training.calibration import Predictions, calibrate
