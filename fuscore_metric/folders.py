@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -92,11 +93,11 @@ def method_folders(
             raise InputError(
                 f"Cannot read the methods' root {str(root)!r}: {error.strerror}"
             ) from error
-        no_methods = {path.resolve() for path in others}
+        no_methods = {os.path.realpath(path) for path in others}  # Path.resolve raises on a loop
         named += [
             (path.name, path)
             for path in found
-            if not path.name.startswith(".") and path.resolve() not in no_methods
+            if not path.name.startswith(".") and os.path.realpath(path) not in no_methods
         ]
     if not named:
         raise InputError("Expected at least one folder of fused images, got none")
@@ -116,7 +117,7 @@ def _named(text: str) -> tuple[str, Path]:
     if sign and name and not os.path.exists(text):
         return name, Path(folder)
     # Of "." or "..", too, the name of the folder is that of the method.
-    return Path(text).resolve().name, Path(text)
+    return os.path.basename(os.path.realpath(text)), Path(text)
 
 
 def _by_stem(folder: Path, role: str) -> dict[str, str]:
@@ -130,7 +131,8 @@ def _by_stem(folder: Path, role: str) -> dict[str, str]:
         raise InputError(f"Expected images in the folder of {role}, {str(folder)!r}, none there")
     found: dict[str, str] = {}
     for name in names:
-        stem = Path(name).stem
+        # "é" is one character on one system, and two on another whose files were copied.
+        stem = unicodedata.normalize("NFC", Path(name).stem)
         if stem in found:
             raise InputError(
                 f"Expected one image of the name {stem!r} in {str(folder)!r}, got "
@@ -144,7 +146,8 @@ def _images(folder: Path) -> Iterator[str]:
     with os.scandir(folder) as items:
         for item in items:
             is_image = os.path.splitext(item.name)[1].lower() in SUFFIXES
-            if is_image and not item.name.startswith(".") and not item.is_dir():
+            # Not `item.is_dir()`, which raises on a link to itself: that is a broken image.
+            if is_image and not item.name.startswith(".") and not os.path.isdir(item):
                 yield item.name
 
 

@@ -59,7 +59,8 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
 
     Grey becomes three equal channels, palette and CMYK become RGB, alpha is dropped (not blended
     with a background). Files and PIL images are rotated as their EXIF orientation says, because
-    registered images are compared as displayed.
+    registered images are compared as displayed. Files are BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF
+    or WebP, of one still image; what else Pillow opens can be given as a PIL image.
 
     Args:
         images: A path, a PIL image, a numpy array (H, W), (H, W, C) or (N, H, W, C), a tensor

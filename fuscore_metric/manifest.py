@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuscore_metric.images import InputError
 from fuscore_metric.optional import require
+from fuscore_metric.parquet_files import check_rows
 from fuscore_metric.results.rows import FILES, NAMES, Entry
 
 if TYPE_CHECKING:
@@ -17,6 +19,7 @@ COLUMNS = (*NAMES, *FILES)
 CSV, PARQUET, JSON_LINES = "csv", "parquet", "json"
 KINDS = {".csv": CSV, ".parquet": PARQUET, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
 SHOWN_ROWS = 5
+SHOWN_COLUMNS = 20
 
 STEM = r"(?P<name>[^/]+?)(?:\.[^./]+)?$"
 PARENT = r"(?P<name>[^/]+)/+[^/]+$"
@@ -52,7 +55,11 @@ def read_table(path: Path) -> pa.Table:
     what = kind(path)
     try:
         table = _read(path, what)
-    except (OSError, pa.ArrowException) as error:
+        table.validate(full=True)  # Parquet's text may be none
+    except InputError:
+        raise
+    # ValueError: text that is not UTF-8, in a column's name as well.
+    except (OSError, ValueError, pa.ArrowException) as error:
         raise unreadable(path, error) from error
     if not table.num_rows:
         raise InputError(f"Expected triples in the manifest {str(path)!r}, got no rows")
@@ -70,6 +77,8 @@ def kind(path: Path) -> str:
     """
     if not path.exists():
         raise InputError(f"Expected a manifest, got {str(path)!r}: not there")
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"Expected a manifest, got {str(path)!r}: a pipe or device, not a file")
     found = PARQUET if path.is_dir() else KINDS.get(path.suffix.lower())
     if found is None:
         raise InputError(f"Expected a manifest named {', '.join(KINDS)}, got {str(path)!r}")
@@ -90,13 +99,51 @@ def csv_options() -> Any:
     return csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
 
 
-def json_options() -> Any:
-    """Text is text: pyarrow would read dates."""
+def json_schema() -> pa.Schema:
+    """Columns of JSON lines: text, null where there is none."""
     import pyarrow as pa
+
+    return pa.schema([(name, pa.string()) for name in COLUMNS])
+
+
+def json_options() -> Any:
+    """Text is text: pyarrow would read dates. Only for files that `json_rows` has read before."""
     from pyarrow import json
 
-    schema = pa.schema([(name, pa.string()) for name in COLUMNS])  # null where there is none
-    return json.ParseOptions(explicit_schema=schema)
+    return json.ParseOptions(explicit_schema=json_schema())
+
+
+def json_rows(path: Path) -> Iterator[dict[str, str | None]]:
+    """Read and check JSON lines, one after another.
+
+    Not with pyarrow, which (26.0) dies of a line that is no object, and the process with it.
+
+    Yields:
+        The values of `COLUMNS` of each line, None where there is none. Empty lines are left out.
+
+    Raises:
+        InputError: A line is no object, or a value no text.
+        OSError: It cannot be read.
+    """
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise unreadable(path, ValueError(f"line {number}: {error}")) from error
+            if not isinstance(row, dict):
+                raise unreadable(path, ValueError(f"line {number}: not an object"))
+            values = {name: row.get(name) for name in COLUMNS}
+            for name, value in values.items():
+                if value is not None and not isinstance(value, str):
+                    got = type(value).__name__
+                    raise InputError(
+                        f"Expected text as `{name}` in the manifest {str(path)!r}, got {got} in "
+                        f"line {number}"
+                    )
+            yield values
 
 
 def complete(table: pa.Table, path: Path) -> pa.Table:
@@ -117,7 +164,11 @@ def complete(table: pa.Table, path: Path) -> pa.Table:
     if missing := [name for name in FILES if name not in table.column_names]:
         raise InputError(
             f"Expected columns {', '.join(FILES)} in the manifest {str(path)!r}, without "
-            f"{', '.join(missing)}: it has {', '.join(table.column_names) or 'none'}"
+            f"{', '.join(missing)}: it has {_shown(table.column_names) or 'none'}"
+        )
+    if twice := [name for name in COLUMNS if table.column_names.count(name) > 1]:
+        raise InputError(
+            f"Expected a column once in the manifest {str(path)!r}, got {', '.join(twice)} twice"
         )
     given = {name: _texts(table[name], name, path) for name in _columns_given(table)}
     root = path.absolute() if path.is_dir() else path.absolute().parent
@@ -128,6 +179,12 @@ def complete(table: pa.Table, path: Path) -> pa.Table:
     return pa.table({name: columns[name] for name in COLUMNS})
 
 
+def _shown(names: Sequence[str]) -> str:
+    """Names of columns for a message, which has one line whatever they hold."""
+    shown = [name if name.isprintable() else repr(name) for name in names[:SHOWN_COLUMNS]]
+    return ", ".join([*shown, *(["..."] if len(names) > SHOWN_COLUMNS else [])])
+
+
 def _columns_given(table: pa.Table) -> list[str]:
     """Columns of ours; a name's column without a single value counts as left out."""
     present = [name for name in COLUMNS if name in table.column_names]
@@ -135,14 +192,20 @@ def _columns_given(table: pa.Table) -> list[str]:
 
 
 def _read(path: Path, what: str) -> pa.Table:
-    from pyarrow import csv, json, parquet
+    import pyarrow as pa
+    from pyarrow import csv, parquet
 
     if what == CSV:
         # One thread: with more, errors do not name the row.
         options = csv.ReadOptions(use_threads=False)
         return csv.read_csv(path, read_options=options, convert_options=csv_options())
     if what == JSON_LINES:
-        return json.read_json(path, parse_options=json_options())
+        columns: dict[str, list[str | None]] = {name: [] for name in COLUMNS}
+        for row in json_rows(path):
+            for name, value in row.items():
+                columns[name].append(value)
+        return pa.table(columns, schema=json_schema())
+    check_rows(path)
     known = [name for name in parquet.ParquetDataset(path).schema.names if name in COLUMNS]
     return parquet.read_table(path, columns=known)
 

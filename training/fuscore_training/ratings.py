@@ -16,6 +16,8 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from fuscore_metric.parquet_files import check_rows
+
 LabelKind = Literal["proxy", "human", "model"]
 LABEL_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
 PATH_COLUMNS = ("ir", "vis", "fused")
@@ -164,7 +166,9 @@ def _seen_too_early(frame: pd.DataFrame, split: pd.Series[str]) -> pd.Series[boo
     if "other_scene" not in frame:
         return pd.Series(False, index=frame.index)
     order = split.map(SPLITS.index)
-    other = frame["other_scene"].map(order.groupby(frame["scene"]).first())
+    given = frame["other_scene"].astype(object)  # of any kind: it is kept as it stands
+    names = given.where(given.notna(), "").map(str)
+    other = names.map(order.groupby(frame["scene"]).first())
     return other > order  # an unknown scene is in no split: NaN, never later
 
 
@@ -183,7 +187,7 @@ def _read_sidecar(sidecar: Path) -> tuple[LabelKind, str]:
         kind, description = meta["label_kind"], str(meta["description"])
         if kind not in LABEL_KINDS:
             raise ValueError(f"expected label_kind in {LABEL_KINDS}, got {kind!r}")
-    except (ValueError, TypeError, KeyError) as error:
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise RatingsError(f"{sidecar}: {type(error).__name__}: {error}; {hint}") from error
     return kind, description
 
@@ -196,12 +200,15 @@ def read_cells(path: Path) -> pd.DataFrame:
     """
     try:
         if path.suffix.lower() == ".parquet":
+            check_rows(path)
             return pd.read_parquet(path).reset_index(drop=True)
         # Text throughout, and blank lines counted: ids survive, and row numbers are the file's own.
         frame = pd.read_csv(
             path, dtype=str, keep_default_na=False, skip_blank_lines=False, encoding="utf-8-sig"
         )
-    except (ValueError, OSError) as error:  # pandas' and pyarrow's own errors name no file
+    except MemoryError:
+        raise
+    except Exception as error:  # pandas and pyarrow raise nearly anything, and name no file
         raise RatingsError(f"{path}: not a readable table ({error})") from error
     if not isinstance(frame.index, pd.RangeIndex):  # pandas took the surplus cells for an index
         raise RatingsError(f"{path}: rows have more cells than the header has columns")
