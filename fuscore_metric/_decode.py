@@ -5,6 +5,7 @@ about a file or a shape ends here, in one error, `InputError`.
 """
 
 import os
+import stat
 import struct
 import threading
 from collections.abc import Iterator
@@ -17,11 +18,16 @@ import torch
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from fuscore_metric.forking import in_forked
+
 MIN_SIDE = 32
 """Smallest height and width of an image, in pixels."""
 
 MAX_PIXELS = 64_000_000
 """Largest height x width of an image; a file's header is checked before its pixels are decoded."""
+
+FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
+"""Formats of files, by Pillow's names; what it has beyond them is rare, and hardly tested there."""
 
 ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
 """One image, or (numpy, tensor) a batch of them."""
@@ -36,6 +42,7 @@ _TORCH_DTYPES = (
     torch.float32,
     torch.float64,
 )
+_FORMAT_NAMES = "BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF, WebP"
 # Modes whose numbers are kept: casting them to RGB would clip or cut them to 8 bits.
 _NUMERIC_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
 
@@ -114,11 +121,14 @@ _TURNED = (5, 6, 7, 8)
 
 def _orientation(image: Image.Image, path: str | os.PathLike[str]) -> int:
     """EXIF orientation, without decoding the picture where that can be avoided."""
-    if image.format == "PNG" and not _notes_behind_pixels(path):
+    if image.format != "PNG":
+        exif = image.getexif()
+    elif _notes_behind_pixels(path):
+        image.load()  # those behind the pixels count, even if there are others before them
+        exif = image.getexif()
+    else:
         # Pillow's own way would decode a PNG to look for them.
         exif = Image.Image.getexif(image)
-    else:
-        exif = image.getexif()
     found: int = exif.get(ExifTags.Base.Orientation, 1)
     return found
 
@@ -214,10 +224,40 @@ def _read_file(path: str | os.PathLike[str], name: str, *, thermal: bool) -> npt
 def _opened(path: str | os.PathLike[str], name: str, source: str) -> Iterator[Image.Image]:
     """Open an image file; whatever goes wrong inside becomes an `InputError`."""
     with _reported(name, source), _strict_loading:
-        if os.path.isfile(path) and os.path.getsize(path) == 0:
-            raise OSError("the file is empty")
-        with Image.open(path) as image:
+        _check_kind(path)
+        # Not by its path, see `_unmapped`.
+        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
             yield image
+
+
+def _check_kind(path: str | os.PathLike[str]) -> None:
+    """Refuse what is no file of bytes: a pipe would be waited for, a device may never end."""
+    found = os.stat(path)
+    if stat.S_ISDIR(found.st_mode):
+        raise OSError("Is a directory")
+    if not stat.S_ISREG(found.st_mode):
+        raise OSError("a pipe or device, not a file")
+    if found.st_size == 0:
+        raise OSError("the file is empty")
+
+
+@contextmanager
+def _unmapped(image: Image.Image) -> Iterator[None]:
+    """Keep Pillow from mapping a file into memory.
+
+    It does so with uncompressed images that were opened by path. Up to 13.0 at least, it then takes
+    width for height in a TIFF whose orientation turns it, and shuffles the pixels; and a file that
+    is cut meanwhile kills the process.
+    """
+    filename = getattr(image, "filename", None)
+    if filename is None or getattr(image, "map", None) is not None:
+        yield
+        return
+    image.filename = ""  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        image.filename = filename  # type: ignore[attr-defined]
 
 
 def _read_pil(image: Image.Image, name: str, *, thermal: bool) -> npt.NDArray[Any]:
@@ -236,7 +276,7 @@ def _read_pil(image: Image.Image, name: str, *, thermal: bool) -> npt.NDArray[An
         InputError: If it is too small, too large, broken, or has several frames.
     """
     source = f"a PIL image of mode {image.mode}"
-    with _reported(name, source), _strict_loading:
+    with _reported(name, source), _strict_loading, _unmapped(image):
         return _read(image, name, source, thermal=thermal)
 
 
@@ -264,10 +304,10 @@ def _check_header(image: Image.Image, name: str, source: str, *, thermal: bool) 
     if image.format == "EPS":  # to decode it, Pillow runs Ghostscript on the file
         raise InputError(f"Expected `{name}` as a raster image, got {source}, an EPS drawing")
     # An MPO is a JPEG photograph with previews behind it; what viewers show is its first frame.
-    frames = getattr(image, "n_frames", 1) if image.format != "MPO" else 1
-    if frames > 1:
+    # They are not counted: a file can have millions, and Pillow would look at each.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
         raise InputError(
-            f"Expected `{name}` as one still image, got {source} with {frames} frames: "
+            f"Expected `{name}` as one still image, got {source} with several frames: "
             "pass each frame as its own image"
         )
     if thermal and image.mode not in _NUMERIC_MODES and ";16" in str(getattr(image, "tile", "")):
@@ -294,7 +334,7 @@ def _reported(name: str, source: str) -> Iterator[None]:
 def _reason(error: Exception) -> str:
     """Why a file could not be read, in one line."""
     if isinstance(error, UnidentifiedImageError):
-        return "not in an image format that Pillow knows"
+        return f"not in an image format that is read ({_FORMAT_NAMES})"
     if isinstance(error, OSError) and error.strerror:  # its str() would repeat the path
         return error.strerror
     return " ".join(str(error).split()) or type(error).__name__
@@ -325,5 +365,12 @@ class _StrictLoading:
             if self._inside == 0 and self._was_lenient:
                 ImageFile.LOAD_TRUNCATED_IMAGES = True
 
+    def start_anew(self) -> None:
+        """In a forked process: threads that were inside, and may have held the lock, are gone."""
+        if self._inside and self._was_lenient:
+            ImageFile.LOAD_TRUNCATED_IMAGES = True
+        self.__init__()  # type: ignore[misc]
+
 
 _strict_loading = _StrictLoading()
+in_forked(_strict_loading.start_anew)

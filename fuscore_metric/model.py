@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -21,6 +22,7 @@ from fuscore_metric.checkpoint import (
     FuScoreSpec,
     replace_checkpoint,
 )
+from fuscore_metric.forking import outlast_fork
 from fuscore_metric.images import InputError, check_batch, check_batches, check_sources
 from fuscore_metric.levels import (
     SCORE_RANGE,
@@ -84,12 +86,14 @@ class SourcePairs:
         size: (height, width) of the images, in pixels.
         seen: What the vision part holds of them; its own business.
         prefix: Keys and values of the prompt before `fused`; made at the first `judge`.
+        graph: Whether a gradient of the sources may be asked for.
     """
 
     count: int
     size: tuple[int, int]
     seen: Any
     prefix: Prefix | None = None
+    graph: bool = False
 
     def __len__(self) -> int:
         return self.count
@@ -157,6 +161,7 @@ class FuScore(nn.Module):
         """
         if device is not None and device_map is not None:
             raise ValueError("Expected one of `device` and `device_map`, got both")
+        outlast_fork()
         found = find_checkpoint(
             str(name_or_path),
             revision=revision,
@@ -305,6 +310,7 @@ class FuScore(nn.Module):
         the vision part saw, and the language part's keys and values. Many fused images of one
         source pair cost little more than themselves. (On a CPU the embedded family keeps the maps
         of a single pair, which are large; several pairs are looked at anew by each `judge`.)
+        Threads may share what this returns.
 
         Args:
             ir: (U, 3, H, W) float in [0, 1], on the model's device.
@@ -313,10 +319,12 @@ class FuScore(nn.Module):
         Raises:
             InputError: A shape or dtype is wrong, or the two differ in shape.
         """
+        outlast_fork()
         check_batches(ir=ir, vis=vis)
         with no_autocast(ir.device):
             seen = self.backbone.encode_sources(ir, vis)
-            return SourcePairs(len(ir), (ir.shape[-2], ir.shape[-1]), seen)
+        graph = torch.is_grad_enabled() and (ir.requires_grad or vis.requires_grad)
+        return SourcePairs(len(ir), (ir.shape[-2], ir.shape[-1]), seen, graph=graph)
 
     def judge(
         self,
@@ -340,6 +348,7 @@ class FuScore(nn.Module):
             InputError: A shape or dtype is wrong, or the images differ in size.
             ValueError: The aspect is unknown, or `pair` does not say which.
         """
+        outlast_fork()
         aspects = ASPECTS if aspect == ALL_ASPECTS else (build_prompt(aspect).aspect,)
         check_batch(fused, "fused")
         if torch.is_grad_enabled() and fused.requires_grad and not self.backbone.differentiable:
@@ -350,6 +359,9 @@ class FuScore(nn.Module):
                 f"Expected `fused` of the sources' size {height}x{width}, "
                 f"got {fused.shape[-2]}x{fused.shape[-1]}"
             )
+        if sources.graph and not torch.is_grad_enabled():
+            # What is kept now has no graph, and would cost a later call its gradient.
+            sources = replace(sources, seen=copy(sources.seen))
         # The weights' dtype decides what is computed in which; a caller's autocast would override.
         with no_autocast(fused.device):
             pair = _pairs(pair, len(sources), len(fused))

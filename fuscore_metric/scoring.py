@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 
 from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
+from fuscore_metric.forking import in_forked, outlast_fork
 from fuscore_metric.images import ImagesLike
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
 from fuscore_metric.pictures import Picture, open_triples, source_pairs
@@ -45,7 +45,7 @@ def score(
     images of a triple have one size; triples may differ in size.
 
     Threads may call this at the same time. Start processes by "spawn" or "forkserver": in one that
-    was forked after a score only one thread can compute, and a warning says so.
+    was forked only one thread can compute, and a warning says so.
 
     Args:
         ir: Infrared image(s).
@@ -102,7 +102,7 @@ def check_request(aspect: str, batch_size: int) -> None:
         build_prompt(aspect)
     if not isinstance(batch_size, int) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
-    _outlast_fork()
+    outlast_fork()
 
 
 def choose_model(
@@ -164,7 +164,7 @@ def judge_each(
         A batch, whose `rows` are places in `triples`, and the output of its triples, or what kept
         them from being judged: a broken file, or no memory for a single one.
     """
-    _outlast_fork()
+    outlast_fork()
     needs_graph = any(
         isinstance(picture.source, Tensor) and picture.source.requires_grad
         for triple in triples
@@ -252,7 +252,7 @@ def default_model(device: str | torch.device) -> FuScore:
     """The embedded model on a device, loaded once a process, however many threads ask for it.
 
     It is kept, so that repeated calls do not load it again. The cache's key is the device's name,
-    with its number. Beside it, `_judged_in` is the package's only state.
+    with its number. It is the package's only state, but for what `forking` knows of the process.
 
     Raises:
         ValueError: PyTorch cannot use the device.
@@ -265,27 +265,15 @@ def default_model(device: str | torch.device) -> FuScore:
 _loading = Lock()
 
 
+def _unlock() -> None:
+    """In a forked process: the thread that was loading, and held the lock, is not there."""
+    global _loading
+    _loading = Lock()
+
+
+in_forked(_unlock)
+
+
 @lru_cache(maxsize=2)
 def _load_default(device: str) -> FuScore:
     return FuScore.from_pretrained(device=device)
-
-
-_judged_in: int | None = None
-"""The process that computed last; inherited by those forked from it."""
-
-
-def _outlast_fork() -> None:
-    """Compute in one thread where this process was forked from one that had computed.
-
-    The threads of OpenMP, which PyTorch computes with, do not live on in a forked process, but its
-    first loop over several of them would wait for them for ever.
-    """
-    global _judged_in
-    if _judged_in not in (None, os.getpid()) and torch.get_num_threads() > 1:
-        log.warning(
-            "forked after a score: computing in one thread. Start processes by spawn or forkserver "
-            "to compute in %d",
-            torch.get_num_threads(),
-        )
-        torch.set_num_threads(1)
-    _judged_in = os.getpid()

@@ -11,6 +11,7 @@ from pyarrow import parquet
 
 from fuscore_metric import InputError
 from fuscore_metric.results import run_folder
+from fuscore_metric.results.parts import Bucket, begin_session
 from fuscore_metric.results.read import read_results
 from fuscore_metric.results.rows import COLUMNS, NUMBERS, Entry, error_row
 from fuscore_metric.results.run_folder import JOURNAL_FILE, RunFolder
@@ -137,6 +138,53 @@ def test_one_process_writes_at_a_time(tmp_path):
         RunFolder(tmp_path / "out", SETTINGS).__enter__()
     with RunFolder(tmp_path / "out", SETTINGS):
         pass  # and the lock is free again
+
+
+def test_a_file_that_changes_while_it_is_scored_is_scored_again(tmp_path, entries):
+    with RunFolder(tmp_path / "out", SETTINGS) as folder:
+        assert folder.waiting(entries) == entries
+        (tmp_path / "x").write_text("another fusion")  # after it was read, say
+        folder.append([row(entry) for entry in entries])
+    with RunFolder(tmp_path / "out", SETTINGS) as folder:
+        assert folder.waiting(entries) == entries[:1]
+
+
+def test_the_same_holds_for_parts(tmp_path, entries):
+    (tmp_path / "parts").mkdir()
+    bucket = Bucket(tmp_path, 0, begin_session(tmp_path, 1).session)
+    assert bucket.waiting(entries) == entries
+    (tmp_path / "x").write_text("another fusion")
+    bucket.add([row(entry) for entry in entries], "{}")
+    again = Bucket(tmp_path, 0, begin_session(tmp_path, 1).session)
+    assert again.waiting(entries) == entries[:1]
+
+
+@pytest.mark.parametrize("name", ["results.csv", "rows.jsonl", "parts/00000"])
+def test_results_of_nobody_knows_what_are_removed_only_if_told(tmp_path, name):
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("precious")
+    with pytest.raises(InputError, match=rf"got {name[:5]}.* without run\.json.* --overwrite"):
+        RunFolder(tmp_path, SETTINGS).__enter__()
+    assert path.read_text() == "precious"
+    with RunFolder(tmp_path, SETTINGS, overwrite=True) as folder:
+        assert not folder.rows
+    assert not path.exists() or name == JOURNAL_FILE
+
+
+def test_what_cannot_be_removed_is_named(tmp_path, entries, monkeypatch):
+    out = tmp_path / "out"
+    with RunFolder(out, SETTINGS) as folder:
+        folder.append([row(entries[0])])
+
+    def refuse(self, missing_ok=False):
+        raise OSError(errno.EROFS, "refused")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(out), "unlink", refuse)
+        with pytest.raises(InputError, match=r"Read-only file system\. .*give another folder"):
+            RunFolder(out, SETTINGS, overwrite=True).__enter__()
+    assert len(lines(out)) == 1
 
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path):

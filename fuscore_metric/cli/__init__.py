@@ -58,13 +58,13 @@ def _options(
 
 def main() -> None:
     """Run the command line; bad input becomes one line on stderr and exit status 2."""
-    _console.accept_any_name()
-    app.rich_markup_mode = _console.help_style()
     try:
+        _console.accept_any_name()
+        app.rich_markup_mode = _console.help_style()
         app(prog_name="fuscore")
     except KeyboardInterrupt:  # before the command began
         sys.exit(STOPPED)
-    except (ValueError, ImportError, OSError) as error:
+    except (ValueError, ImportError, OSError, MemoryError, RuntimeError) as error:
         message = _message(error)
         if message is None:
             raise
@@ -74,8 +74,10 @@ def main() -> None:
         sys.exit(2)
 
 
-def _message(error: ValueError | ImportError | OSError) -> str | None:
+def _message(error: Exception) -> str | None:
     """One line on what the user, or the machine, did wrong; None for our own mistakes."""
+    if _is_out_of_memory(error):
+        return "out of memory: free some, or use smaller images. What was written before is whole"
     if isinstance(error, (CheckpointError, MissingPackageError)):
         return str(error)
     if isinstance(error, OSError) and error.strerror:
@@ -84,3 +86,9 @@ def _message(error: ValueError | ImportError | OSError) -> str | None:
     # Where images were never imported, which takes torch, the error is not theirs.
     images = sys.modules.get("fuscore_metric.images")
     return str(error) if images and isinstance(error, images.InputError) else None
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # Where scoring was never imported, which takes seconds, torch has not computed anything.
+    scoring = sys.modules.get("fuscore_metric.scoring")
+    return isinstance(error, MemoryError) or bool(scoring and scoring.out_of_memory(error))

@@ -47,6 +47,11 @@ def accept_any_name() -> None:
             stream.reconfigure(errors="backslashreplace")
 
 
+def one_line(text: str) -> str:
+    """Escape what names of files may hold and a terminal obeys: line breaks, colours, direction."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def close_output() -> None:
     """Drop what cannot be written: Python would try once more when it ends, and say so."""
     with open(os.devnull, "wb") as nothing:

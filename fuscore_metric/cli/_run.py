@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fuscore_metric.cli._console import make_console
+from fuscore_metric.cli._console import make_console, one_line
 from fuscore_metric.cli._start_up import STOPPED, start_up
 from fuscore_metric.optional import require
 from fuscore_metric.results.rows import Entry, Row
@@ -197,7 +197,7 @@ SHOWN_ERRORS = 5
 
 def say(text: str) -> None:
     """Write a line to stderr, for people."""
-    make_console(stderr=True).print(text, markup=False, soft_wrap=True)
+    make_console(stderr=True).print(one_line(text), markup=False, soft_wrap=True)
 
 
 @contextmanager

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from fuscore_metric.cli._console import has_width, make_console
+from fuscore_metric.cli._console import has_width, make_console, one_line
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, LEVEL_WORDS
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def show_text(judged: list[Judged], spec: FuScoreSpec, aspect: str) -> None:
         console.width = max(console.width, console.measure(table, options=unlimited).maximum)
     # Names of two words may be cut between them, numbers and words never.
     words = [max(map(len, heading.split() if several else [heading])) for heading in headings]
-    longest = max(len(one.path) for one in judged)
+    longest = max(len(one_line(one.path)) for one in judged)
     if console.width >= sum(word + 2 for word in words) + min(longest, _NAME_WIDTH):
         console.print(table, markup=False)
     else:
@@ -116,7 +116,7 @@ def _table(
     for heading in headings:
         table.add_column(heading, justify="right", no_wrap=" " not in heading)
     for one, cells in zip(judged, numbers, strict=True):
-        table.add_row(Text(one.path), *(cells or ["-"] * len(headings)))
+        table.add_row(Text(one_line(one.path)), *(cells or ["-"] * len(headings)))
     return table
 
 
@@ -127,7 +127,7 @@ def _print_lines(
     numbers: list[list[str] | None],
 ) -> None:
     for one, cells in zip(judged, numbers, strict=True):
-        console.print(Text(one.path, overflow="fold"))
+        console.print(Text(one_line(one.path), overflow="fold"))
         # To textwrap a heading and its number are one word.
         pairs = [f"{h}\N{NO-BREAK SPACE}{c}" for h, c in zip(headings, cells or (), strict=False)]
         for line in textwrap.wrap("  ".join(pairs) or "-", console.width - 2):

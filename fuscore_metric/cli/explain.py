@@ -78,6 +78,7 @@ def _explain(
 
     from fuscore_metric.images import InputError
     from fuscore_metric.overlay import Caption, draw
+    from fuscore_metric.results.tables import removed_on_failure
 
     # Each (1, 3, H, W).
     batch_ir, batch_vis, batch = (x.unsqueeze(0).to(model.device) for x in (ir, vis, fused))
@@ -88,8 +89,11 @@ def _explain(
     shown = (fused * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (H, W, 3)
     notes = ("Compared with a plain average of the sources, as bright as the image given", labels)
     picture = draw(shown, found, Caption(headline, notes))
+    new = out.with_name(f".{out.name}.new")
     try:
-        picture.save(out, format="PNG")
+        with removed_on_failure(new):
+            picture.save(new, format="PNG")
+            new.replace(out)
     except OSError as error:
         raise InputError(f"Cannot write `out` {str(out)!r}: {error}") from error
     console = Console(highlight=False)

@@ -263,7 +263,7 @@ def _judge(
             for n, row in enumerate(batch.rows):
                 place = places[row]
                 found[place] = (
-                    Judged(paths[place], None, output)
+                    Judged(paths[place], None, _as_input_error(output))
                     if isinstance(output, Exception)
                     else Judged(paths[place], output[n])
                 )
@@ -274,6 +274,14 @@ def _judge(
     judged = [found[n] for n in range(len(paths))]
     _check_some([one.error for one in judged])
     return judged
+
+
+def _as_input_error(error: Exception) -> InputError:
+    """What kept an image from being judged, with what helps if that was lack of memory."""
+    from fuscore_metric.images import InputError
+    from fuscore_metric.results.rows import describe_error
+
+    return error if isinstance(error, InputError) else InputError(describe_error(error))
 
 
 def _report_errors(judged: Iterable[Judged]) -> None:

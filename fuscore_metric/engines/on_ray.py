@@ -15,6 +15,7 @@ import re
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from fuscore_metric.manifest import (
     complete,
     csv_options,
     json_options,
+    json_rows,
     kind,
     read_table,
 )
@@ -311,6 +313,7 @@ def _read(manifest: Path) -> Any:
     if what == CSV:
         rows = ray.data.read_csv(path, convert_options=csv_options())
     elif what == JSON_LINES:
+        deque(json_rows(manifest), maxlen=0)  # pyarrow would die of what this refuses
         rows = ray.data.read_json(path, parse_options=json_options(), file_extensions=None)
     else:
         rows = ray.data.read_parquet(path)

@@ -199,12 +199,19 @@ def save_print(draw: Callable[[Palette], Figure], stem: Path) -> list[Path]:
 
     Returns:
         What was written.
+
+    Raises:
+        OSError: A file cannot be written, such as on a full disk.
     """
-    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png")]
+    # Into memory: at a full disk matplotlib raises what says nothing of it.
+    pdf, png = io.BytesIO(), io.BytesIO()
     with rc_context(_STYLE):
         figure = draw(PRINT)
-        figure.savefig(paths[0], metadata={"CreationDate": None})
-        figure.savefig(paths[1], dpi=300, metadata={"Software": None})
+        figure.savefig(pdf, format="pdf", metadata={"CreationDate": None})
+        figure.savefig(png, format="png", dpi=300, metadata={"Software": None})
+    paths = [stem.with_name(f"{stem.name}.{suffix}") for suffix in ("pdf", "png")]
+    for path, drawn in zip(paths, (pdf, png), strict=True):
+        path.write_bytes(drawn.getvalue())
     return paths
 
 

@@ -14,11 +14,12 @@ import os
 import re
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fuscore_metric.images import InputError
+from fuscore_metric.parquet_files import check_rows
 from fuscore_metric.results.rows import COLUMNS, NAMES, Entry, Row
 from fuscore_metric.results.run_folder import (
     PARTS_FOLDER,
@@ -26,8 +27,8 @@ from fuscore_metric.results.run_folder import (
     cannot_write,
     is_done,
     replace_text,
-    stamp,
 )
+from fuscore_metric.results.stamps import Stamps
 from fuscore_metric.results.tables import schema, to_table
 
 if TYPE_CHECKING:
@@ -89,11 +90,14 @@ class Bucket:
     folder: Path
     number: int
     session: int
+    _asked: Stamps = field(default_factory=Stamps, init=False, repr=False, compare=False)
 
     def waiting(self, entries: Sequence[Entry]) -> list[Entry]:
         """The entries that have no row of this session, and no score or files that changed."""
         known = self._rows()
-        return [entry for entry in entries if not self._is_known(entry, known.get(entry.key))]
+        found = [entry for entry in entries if not self._is_known(entry, known.get(entry.key))]
+        self._asked.take(found)
+        return found
 
     def add(self, rows: Sequence[Row], settings: str) -> Path:
         """Write rows as a part.
@@ -108,7 +112,7 @@ class Bucket:
         import pyarrow as pa
 
         table = to_table(rows, settings)
-        stamps = pa.array([json.dumps(stamp(row)) for row in rows], pa.string())
+        stamps = pa.array([json.dumps(self._asked.of(row)) for row in rows], pa.string())
         keys = sorted([row[name] for name in NAMES] for row in rows)
         digest = hashlib.sha256(json.dumps(keys).encode()).hexdigest()[:12]
         path = self._parent / f"{self.session:04}-{self.number:08}-{digest}.parquet"
@@ -156,6 +160,7 @@ def read_parts(folder: Path) -> pa.Table:
     tables, sessions = [pa.table({name: [] for name in COLUMNS}, schema=schema("{}"))], []
     for path in sorted((folder / PARTS_FOLDER).glob("*/*.parquet")):
         if (name := PART_NAME.fullmatch(path.name)) is not None:
+            check_rows(path)
             tables.append(parquet.read_table(path, columns=list(COLUMNS), partitioning=None))
             sessions.append(np.full(tables[-1].num_rows, int(name["session"])))
     table = pa.concat_tables(tables).replace_schema_metadata(None)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from fuscore_metric.images import InputError
 from fuscore_metric.optional import require
+from fuscore_metric.parquet_files import check_rows
 from fuscore_metric.results.parts import read_parts
 from fuscore_metric.results.rows import COLUMNS, NAMES, NUMBERS
 from fuscore_metric.results.run_folder import (
@@ -17,7 +18,7 @@ from fuscore_metric.results.run_folder import (
     read_journal,
     read_settings,
 )
-from fuscore_metric.results.tables import METADATA_KEY
+from fuscore_metric.results.tables import METADATA_KEY, to_table
 
 if TYPE_CHECKING:
     import pandas
@@ -50,14 +51,17 @@ def read_results(path: Path) -> Results:
     require("Reading results", "pandas", "pyarrow", install="fuscore-metric[report]")
     if not path.exists():
         raise InputError(f"Expected a results table or run folder, got {str(path)!r}: not there")
+    if not path.is_dir() and not path.is_file():
+        raise InputError(f"Expected a results table or run folder, got {str(path)!r}: a pipe")
     try:
         table, settings = _read(path)
-    except (OSError, ValueError) as error:  # arrow's and pandas' errors are these
-        if isinstance(error, InputError):
-            raise
-        reason = " ".join(str(error).split())
+        return Results(_checked(table, path), _checked_settings(settings, path))
+    except (InputError, MemoryError):
+        raise
+    # Of a table that is none, arrow, pandas and json raise nearly anything, RecursionError too.
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"Cannot read results in {str(path)!r}: {reason}") from error
-    return Results(_checked(table, path), settings)
 
 
 def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
@@ -67,9 +71,8 @@ def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
     if path.is_dir() and (path / SETTINGS_FILE).exists():
         if not (path / PARTS_FOLDER).is_dir():
             rows = {(row["scene"], row["method"]): row for row in read_journal(path)}
-            return pd.DataFrame([rows[key] for key in sorted(rows)], columns=list(COLUMNS)), asdict(
-                read_settings(path)
-            )
+            ordered = [rows[key] for key in sorted(rows)]
+            return to_table(ordered, "{}").to_pandas(), asdict(read_settings(path))
         return read_parts(path).to_pandas(), asdict(read_settings(path))
     if path.is_file() and path.suffix.lower() == ".csv":
         # Only an empty field is nothing: a method may be called "NA".
@@ -78,9 +81,16 @@ def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
         return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nothing), {}
     if path.is_dir() and not any(path.rglob("*.parquet")):
         raise InputError(f"Expected a run folder or Parquet files in {str(path)!r}, none there")
+    check_rows(path)
     table = parquet.read_table(path)
     settings = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
     return table.to_pandas(), json.loads(settings)
+
+
+def _checked_settings(settings: Any, path: Path) -> dict[str, Any]:
+    if not isinstance(settings, dict):
+        raise InputError(f"Expected the settings in {str(path)!r} to be an object")
+    return settings
 
 
 def _checked(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
@@ -88,6 +98,11 @@ def _checked(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
         raise InputError(
             f"Expected columns {', '.join(COLUMNS)} in {str(path)!r}, without {', '.join(missing)}"
         )
+    if not table.columns.is_unique:
+        raise InputError(f"Expected each column once in {str(path)!r}")
+    for name in NAMES:
+        if not table[name].map(lambda value: isinstance(value, str)).all():
+            raise InputError(f"Expected text as `{name}` in {str(path)!r}")
     for name in set(NUMBERS) & set(table.columns):
         if table[name].notna().any() and table[name].dtype.kind not in "iuf":
             raise InputError(f"Expected numbers as `{name}` in {str(path)!r}")
@@ -95,7 +110,6 @@ def _checked(table: pandas.DataFrame, path: Path) -> pandas.DataFrame:
         raise InputError(f"Expected results in {str(path)!r}, got an empty table")
     if (twice := table.duplicated(list(NAMES))).any():
         scene, method = table.loc[twice, list(NAMES)].iloc[0]
-        raise InputError(
-            f"Expected a scene and method once in {str(path)!r}, got {scene}, {method} twice"
-        )
+        names = ", ".join(name if name.isprintable() else repr(name) for name in (scene, method))
+        raise InputError(f"Expected a scene and method once in {str(path)!r}, got {names} twice")
     return table

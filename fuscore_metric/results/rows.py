@@ -68,7 +68,17 @@ def score_row(entry: Entry, output: FuScoreOutput, aspect: str, seconds: float) 
 
 def error_row(entry: Entry, error: BaseException) -> Row:
     """Make the row of a triple that could not be judged."""
-    return _row(entry, {"error": " ".join(str(error).split()) or type(error).__name__})
+    return _row(entry, {"error": describe_error(error)})
+
+
+def describe_error(error: BaseException) -> str:
+    """Say in one line why a triple could not be judged; of lack of memory, what helps."""
+    from fuscore_metric.scoring import out_of_memory
+
+    text = " ".join(str(error).split()) or type(error).__name__
+    if not out_of_memory(error):
+        return text
+    return f"out of memory with this triple alone; smaller images or more memory help: {text}"
 
 
 def _row(entry: Entry, values: Row) -> Row:

@@ -20,8 +20,9 @@ from typing import Any, Self
 from filelock import FileLock, Timeout
 
 from fuscore_metric.images import InputError
-from fuscore_metric.results.rows import COLUMNS, FILES, Entry, Row
+from fuscore_metric.results.rows import COLUMNS, FILES, NAMES, Entry, Row
 from fuscore_metric.results.settings import RunSettings
+from fuscore_metric.results.stamps import Stamps, stamp
 from fuscore_metric.results.tables import (
     CSV_FILE,
     PARQUET_FILE,
@@ -54,6 +55,7 @@ class RunFolder:
         self._overwrite = overwrite
         self._rows: dict[Key, Row] = {}
         self._stamps: dict[Key, Any] = {}
+        self._asked = Stamps()
 
     def __enter__(self) -> Self:
         self._lock = lock_folder(self.path)
@@ -77,7 +79,9 @@ class RunFolder:
 
     def waiting(self, entries: Iterable[Entry]) -> list[Entry]:
         """The entries that have no score yet, or whose files changed since."""
-        return [entry for entry in entries if not self._is_done(entry)]
+        found = [entry for entry in entries if not self._is_done(entry)]
+        self._asked.take(found)
+        return found
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows; when this returns they outlast a crash of the process or of the machine.
@@ -85,7 +89,7 @@ class RunFolder:
         Raises:
             InputError: They cannot be written, such as on a full disk.
         """
-        stamped = [(row, stamp(row)) for row in rows]
+        stamped = [(row, self._asked.of(row)) for row in rows]
         text = "".join(json.dumps(row | {"stamp": mark}) + "\n" for row, mark in stamped)
         try:
             self._add_to_journal(text.encode())
@@ -183,9 +187,7 @@ def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -
     """
     record = path / SETTINGS_FILE
     if overwrite or not record.exists():
-        for name in (JOURNAL_FILE, CSV_FILE, PARQUET_FILE):
-            (path / name).unlink(missing_ok=True)
-        shutil.rmtree(path / PARTS_FOLDER, ignore_errors=True)
+        _begin_anew(path, overwrite=overwrite)
         replace_text(record, settings.to_json() + "\n")
         return
     differences = settings.differences(read_settings(path))
@@ -199,6 +201,25 @@ def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -
         )
 
 
+def _begin_anew(path: Path, *, overwrite: bool) -> None:
+    """Remove the rows and tables in a folder; those of nobody knows what only if told to."""
+    names = JOURNAL_FILE, CSV_FILE, PARQUET_FILE, PARTS_FOLDER
+    found = [path / name for name in names if os.path.lexists(path / name)]
+    if found and not overwrite:
+        raise InputError(
+            f"Expected a run or no results in {str(path)!r}, got {found[0].name} without "
+            f"{SETTINGS_FILE}: give another folder as --out, or --overwrite"
+        )
+    try:
+        for old in found:
+            if old.is_dir() and not old.is_symlink():
+                shutil.rmtree(old)
+            else:
+                old.unlink()
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def read_settings(folder: Path) -> RunSettings:
     """Read what a run was begun with.
 
@@ -208,7 +229,7 @@ def read_settings(folder: Path) -> RunSettings:
     path = folder / SETTINGS_FILE
     try:
         return RunSettings.from_json(path.read_text())
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, TypeError, RecursionError) as error:
         raise InputError(f"Expected a run's settings in {str(path)!r}: {error}") from error
 
 
@@ -223,8 +244,10 @@ def read_journal(folder: Path) -> list[Row]:
             row = json.loads(line)
             if not set(COLUMNS) <= set(row):
                 raise ValueError("columns are missing")
+            if not all(isinstance(row[name], str) for name in (*NAMES, *FILES)):
+                raise ValueError("names that are no text")
             rows.append(row)
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             log.warning("left out line %d of %s: %s", number, path, error)
     return rows
 
@@ -250,19 +273,6 @@ def replace_text(path: Path, text: str) -> None:
 def _whole_lines(path: Path) -> int:
     """Bytes up to the end of the last whole line."""
     return path.read_bytes().rfind(b"\n") + 1
-
-
-def stamp(row: Row) -> list[list[int] | None]:
-    """Size and time of change of a row's three files: whether a score is still that of its file."""
-    return [_file_stamp(row[name]) for name in FILES]
-
-
-def _file_stamp(path: str) -> list[int] | None:
-    try:
-        found = os.stat(path)
-    except (OSError, ValueError):
-        return None
-    return [found.st_size, found.st_mtime_ns]
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
