@@ -4,12 +4,13 @@ import errno
 import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from huggingface_hub import _tree_cache, constants
+from huggingface_hub import constants
 from safetensors.numpy import save
 from transformers import AutoConfig
 
@@ -245,7 +246,7 @@ def test_an_unfinished_snapshot_is_not_taken_for_whole(
 def forget_listing(commit):
     (listing,) = Path(constants.HF_HUB_CACHE).glob(f"models--*/trees/{commit}.json")
     listing.unlink()
-    _tree_cache._IN_MEMORY_TREE_CACHE.clear()
+    sys.modules["huggingface_hub._tree_cache"]._IN_MEMORY_TREE_CACHE.clear()
 
 
 def test_what_was_never_downloaded_is_not_there_offline(hub, monkeypatch):
