@@ -70,7 +70,12 @@ def write(folder: Path, *names: str, size: tuple[int, int] = (40, 32)) -> None:
 
 
 @pytest.mark.parametrize(
-    "order", ["import pyiqa, fuscore_metric", "import fuscore_metric, pyiqa", "import pyiqa.utils"]
+    "order",
+    [
+        "import pyiqa, fuscore_metric",
+        pytest.param("import fuscore_metric, pyiqa", marks=pytest.mark.slow),
+        pytest.param("import pyiqa.utils", marks=pytest.mark.slow),
+    ],
 )
 def test_registration_in_either_order(stand_in, order):
     code = f"import fuscore_metric\n{order}\nprint(sorted(pyiqa.DEFAULT_CONFIGS))"

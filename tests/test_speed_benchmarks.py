@@ -243,6 +243,7 @@ def test_growth_is_measured_and_drawn(tmp_path):
     assert 0 < (tmp_path / "growth.png").stat().st_size < 100_000
 
 
+@pytest.mark.slow
 def test_the_benchmarks_are_found_and_not_in_the_default_run():
     root = Path(__file__).parents[1]
     files = sorted(str(path) for path in (root / "benchmarks" / "speed").glob("bench_*.py"))
