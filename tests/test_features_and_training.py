@@ -17,6 +17,7 @@ import pytest
 import torch
 import yaml
 from fuscore_training import cli
+from fuscore_training.adversary import CheatOptions, Cheats, measure_reach, prepare_cheats
 from fuscore_training.datasets import (
     BatchMaker,
     BatchOptions,
@@ -50,6 +51,7 @@ from fuscore_training.trainer import (
 )
 
 from fuscore_metric import FuScore, score
+from fuscore_metric.backbones.lite_llama import AGREEMENT, DEFAULT_PREPROCESSING, STATISTICS
 from fuscore_metric.images import as_images, to_batch
 from fuscore_metric.levels import expected_score, level_probabilities
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
@@ -427,7 +429,7 @@ def test_each_part_of_the_loss_is_logged(fitted, folder):
 def trainer(tmp_path, table, cache):
     """Makes a trainer with some weights of the loss, of a backbone whose answers vary; and that."""
 
-    def made(**options):
+    def made(cheats=None, **options):
         backbone = new_backbone(tmp_path).eval()
         backbone.standardise(cache.encoded(rows_of(table)))
         with torch.no_grad():
@@ -442,6 +444,7 @@ def trainer(tmp_path, table, cache):
             loader=loader,
             validate=lambda _: None,
             options=FitOptions(**options),
+            cheats=cheats,
         )
 
     return made
@@ -467,6 +470,107 @@ def test_the_loss_adds_aspects_and_twins_by_their_weights(trainer, table, cache)
     assert made.terms["twins"] == pytest.approx([twins], rel=1e-4)
     within = losses[0].within + 0.25 * (losses[1].within + losses[2].within)
     assert made.terms["within"] == pytest.approx([float(within)], rel=1e-5)
+
+
+# Against cheats
+
+
+@pytest.fixture(scope="module")
+def reach(table, cache, folder):
+    """How far one grey level moves each feature, of a standardised backbone."""
+    backbone = new_backbone(folder).eval()
+    backbone.standardise(cache.encoded(rows_of(table)))
+    files = table.frame[["ir", "vis", "fused"]].to_numpy()[[0, 7]]
+    return measure_reach(backbone, files)
+
+
+def test_the_reach_of_one_grey_level(reach):
+    means = reach["fused"][:3] * 255 * DEFAULT_PREPROCESSING["std"]  # of red, green and blue
+    assert (means <= 1 + 1e-4).all()  # no mean moves further than every pixel does
+    assert (means > 0.02).all()  # a part of the way: each attack pulls at all features at once
+    assert reach["fused"].shape == (STATISTICS,)
+    assert reach["agreement"].shape == (3 * AGREEMENT,)
+    # Some channels of the network never wake.
+    assert all((values > 0).float().mean() > 0.5 for values in reach.values())
+    assert reach["agreement"].max() < 2  # a correlation cannot move further
+
+
+def test_a_cheat_stays_near_and_finds_more_than_chance(trainer, reach, table, cache):
+    backbone, made = trainer()
+    encoded, aspects = cache.encoded(rows_of(table)[:12]), (DEFAULT_ASPECT,)
+    cheats = Cheats(CheatOptions(weight=1, radius=0.5), reach)
+
+    def moved(one):
+        with torch.no_grad():
+            return _change(backbone, encoded, one)
+
+    found = cheats.provoke(made.model, encoded, aspects)
+    assert set(found) == set(encoded)
+    for name, value in encoded.items():
+        apart = (found[name] - value).abs()
+        if name in reach:
+            assert (apart <= 0.5 * reach[name] + 1e-5).all()
+            assert (apart > 0.4 * reach[name]).float().mean() > 0.6
+        else:
+            assert not apart.any()
+    chance = encoded | {
+        name: encoded[name] + 0.5 * values * torch.randn_like(encoded[name]).sign()
+        for name, values in reach.items()
+    }
+    assert moved(found) > 2 * moved(chance)
+
+
+def _change(backbone, encoded, other):
+    """Mean absolute change of the overall score."""
+    scores = [
+        expected_score(level_probabilities(backbone.aspect_logits(one, (DEFAULT_ASPECT,))))
+        for one in (encoded, other)
+    ]
+    return float((scores[1] - scores[0]).abs().mean())
+
+
+def test_the_loss_adds_what_cheats_find(trainer, reach, table, cache):
+    batch = maker_of(table, cache, sub_scores=1)([0, 1, 5, 9])
+    cheats = Cheats(CheatOptions(weight=7.0, triples=3), reach)
+    torch.manual_seed(3)
+    with_them = trainer(cheats=cheats)[1]
+    total = with_them.compute_loss(with_them.model, batch)
+    without = trainer()[1]
+    alone = without.compute_loss(without.model, batch)
+    (change,) = with_them.terms["cheats"]
+    assert change > 1e-4
+    assert (total - alone).item() == pytest.approx(7 * float(change), rel=1e-3)
+    total.backward()
+    gradient = with_them.model.backbone.llama.lm_head.weight.grad
+    assert gradient.abs().sum() > 0
+
+
+def test_training_against_cheats_leaves_them_less(reach, table, cache, tmp_path):
+    rows = rows_of(table)
+    change = {}
+    for weight in (0.0, 30.0):
+        backbone = new_backbone(tmp_path)
+        backbone.standardise(cache.encoded(rows))
+        loader = make_loader(table, rows, cache, LabelOptions(), replace(BATCHES, sub_scores=0))
+        options = FitOptions(steps=40, learning_rate=5e-3, evaluate_every=40, twins=0.0)
+        cheats = Cheats(CheatOptions(weight=weight, radius=1.0), reach) if weight else None
+        fit(backbone, loader, table, rows, cache, tmp_path / str(weight), options, cheats)
+        probe = Cheats(CheatOptions(radius=1.0), reach)
+        torch.manual_seed(0)
+        encoded = cache.encoded(rows)
+        found = probe.provoke(LevelReader(backbone), encoded, (DEFAULT_ASPECT,))
+        with torch.no_grad():
+            change[weight] = _change(backbone, encoded, found)
+    assert change[30.0] < 0.7 * change[0.0]
+
+
+def test_cheats_need_a_weight(table, backbone):
+    assert prepare_cheats(CheatOptions(), backbone, table.frame) is None
+    made = prepare_cheats(CheatOptions(weight=1, radius=2, measured_on=1), backbone, table.frame)
+    row = np.random.default_rng(0).choice(len(table), 1, replace=False)
+    files = table.frame[["ir", "vis", "fused"]].to_numpy()[row]
+    again = measure_reach(backbone, files)
+    assert all(torch.equal(made.box[name], 2 * values) for name, values in again.items())
 
 
 def test_a_batch_without_twins_or_sub_scores_has_a_loss(trainer, table, cache):

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader
 from fuscore_metric.backbones.base import Backbone
 from fuscore_metric.levels import expected_score, level_probabilities, score_variance
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
+from fuscore_training.adversary import Cheats
 from fuscore_training.evaluate import Evaluation, evaluate
 from fuscore_training.features import FeatureCache
 from fuscore_training.ratings import RatingsTable
@@ -65,6 +66,7 @@ def fit(
     cache: FeatureCache,
     out: Path,
     options: FitOptions,
+    cheats: Cheats | None = None,
 ) -> None:
     """Train a backbone in place and leave it with the best weights on the validation scenes.
 
@@ -76,6 +78,7 @@ def fit(
         cache: Encoded triples.
         out: Checkpoints and logs.
         options: Schedule and loss weights.
+        cheats: Trains against attacks on the features.
     """
 
     def validate(_: nn.Module) -> Evaluation:
@@ -89,6 +92,7 @@ def fit(
         loader=loader,
         validate=validate,
         options=options,
+        cheats=cheats,
     )
     trainer.train()
     backbone.eval()

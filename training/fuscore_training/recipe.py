@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_origin, get_type_hints
 
 import yaml
 
+from fuscore_training.adversary import CheatOptions
 from fuscore_training.datasets import BatchOptions, LabelOptions
 from fuscore_training.image_batches import ImageBatchOptions
 from fuscore_training.proxy_ratings import ProxyConfig
@@ -37,6 +38,7 @@ class Recipe:
         labels: How ratings become soft labels.
         batches: What a batch holds.
         fit: Schedule and loss weights.
+        cheats: Training against attacks on the features.
     """
 
     name: str
@@ -49,6 +51,7 @@ class Recipe:
     labels: LabelOptions = field(default_factory=LabelOptions)
     batches: BatchOptions = field(default_factory=BatchOptions)
     fit: FitOptions = field(default_factory=FitOptions)
+    cheats: CheatOptions = field(default_factory=CheatOptions)
 
 
 @dataclass(frozen=True)

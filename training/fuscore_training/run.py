@@ -26,6 +26,7 @@ from fuscore_metric.backbones.lite_llama import (
 from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
+from fuscore_training.adversary import prepare_cheats
 from fuscore_training.calibration import Predictions, calibrate, plot_calibration
 from fuscore_training.datasets import make_loader
 from fuscore_training.evaluate import evaluate
@@ -91,7 +92,8 @@ def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
         cast(Projector, projector).noise = recipe.feature_noise
     parts = material.parts
     loader = make_loader(parts["train"], rows("train"), cache, recipe.labels, recipe.batches)
-    fit(backbone, loader, parts["val"], rows("val"), cache, work / "fit", recipe.fit)
+    cheats = prepare_cheats(recipe.cheats, backbone, parts["train"].frame)
+    fit(backbone, loader, parts["val"], rows("val"), cache, work / "fit", recipe.fit, cheats)
     return backbone
 
 

@@ -30,6 +30,7 @@ from transformers import (
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.levels import expected_score, level_probabilities
+from fuscore_training.adversary import Cheats
 from fuscore_training.evaluate import Evaluation
 from fuscore_training.losses import LossWeights, tripartite_loss
 
@@ -109,6 +110,7 @@ class FuScoreTrainer(Trainer):
         validate: Given the reader, as wrapped as it is, returns the evaluation of its weights; the
             same on all processes.
         options: Weights of the loss terms.
+        cheats: Trains against those who move the features to move the score; cached features only.
         model: A `LevelReader`.
         args: The Trainer's own arguments, as `training_arguments` makes them.
     """
@@ -119,6 +121,7 @@ class FuScoreTrainer(Trainer):
         loader: DataLoader[int],
         validate: Callable[[nn.Module], Evaluation],
         options: FitOptions,
+        cheats: Cheats | None = None,
         model: LevelReader,
         args: TrainingArguments,
     ) -> None:
@@ -130,6 +133,7 @@ class FuScoreTrainer(Trainer):
         if options.patience:
             self.add_callback(EarlyStoppingCallback(options.patience))
         self.loader, self.validate, self.options = loader, validate, options
+        self.cheats = cheats
         self.trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -144,7 +148,7 @@ class FuScoreTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: Any = None,
     ) -> Any:
-        """Three-part loss of each aspect, and the disagreement of twins; each part is logged."""
+        """Three-part loss of each aspect, and what else moves a score; each part is logged."""
         logits = model(inputs["triples"], inputs["aspects"])  # (N + T, A, 5)
         count = len(inputs["source_ids"])
         parts: dict[str, Tensor] = defaultdict(lambda: logits.new_zeros(()))
@@ -165,7 +169,12 @@ class FuScoreTrainer(Trainer):
         difference = scores[count:] - scores[inputs["twins"]]  # (T, A); a batch may have none
         twins = difference.square().sum() / max(1, difference.numel())
         total = total + self.options.twins * twins
-        for name, value in (parts | {"twins": twins.detach()}).items():
+        parts["twins"] = twins.detach()
+        if self.cheats:
+            moved = self.cheats.loss(model, inputs["triples"], inputs["aspects"], scores[:count])
+            total = total + self.cheats.options.weight * moved
+            parts["cheats"] = moved.detach()
+        for name, value in parts.items():
             self.terms[name].append(value)  # on its device: no synchronisation in every step
         return (total, logits) if return_outputs else total
 
