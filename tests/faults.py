@@ -4,7 +4,6 @@ import ctypes
 import io
 import logging
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -21,7 +20,6 @@ import pytest
 
 _DAC_OVERRIDE, _DAC_READ_SEARCH = 1, 2
 """Numbers of the capabilities by which root may read and write everything."""
-M_MMAP_THRESHOLD = -3  # of malloc.h
 _CAPABILITY_VERSION = 0x20080522
 
 
@@ -129,20 +127,6 @@ def without_root(run: Callable[[], object]) -> Callable[[], object]:
         return run()
 
     return with_rights_of_all
-
-
-def with_memory(run: Callable[[], object], extra: int) -> Callable[[], object]:
-    """Leave a function no more than `extra` bytes of address space, beside what is there."""
-
-    def limited() -> object:
-        status = Path("/proc/self/status").read_text()
-        (now,) = (int(x.split()[1]) for x in status.splitlines() if x.startswith("VmSize"))
-        # Else what the parent had freed would be taken first: large arrays are mapped from here on.
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 16)
-        resource.setrlimit(resource.RLIMIT_AS, (now * 1024 + extra,) * 2)
-        return run()
-
-    return limited
 
 
 class Lines:
