@@ -20,6 +20,7 @@ def adapter(tmp_path_factory):
     return folder / "adapter", logits(model)
 
 
+@pytest.mark.slow
 def test_an_adapter_and_its_base_become_one_checkpoint(adapter, tmp_path):
     folder, before = adapter
     done = fuscore("merge", "--weights", folder, "--out", tmp_path / "m", "--dtype", "float32")

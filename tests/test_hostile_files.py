@@ -240,6 +240,7 @@ def is_safe(output):
     return all(c == "\n" or c.isprintable() for c in text)
 
 
+@pytest.mark.slow
 def test_odd_names_through_every_output(odd_folders, weights):  # noqa: F811
     methods = ("--methods-root", "methods", "--weights", weights, "--out", "out")
     done = fuscore("rank", "--ir", "ir", "--vis", "vis", *methods, cwd=odd_folders)

@@ -214,6 +214,7 @@ def _worker(rank: int, folder: str, metric: FuScoreMetric, every: FuScoreMetric)
     leave()
 
 
+@pytest.mark.slow
 def test_two_processes_give_what_one_gives(model, tmp_path):
     made = FuScoreMetric(model), FuScoreMetric(model, reduction="none")
     mp.spawn(_worker, args=(str(tmp_path), *made), nprocs=2)
