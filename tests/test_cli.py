@@ -76,6 +76,8 @@ def run(monkeypatch, capfd):
             cli.main()
         return left.value.code or 0, *capfd.readouterr()
 
+    # This process goes on, and pytest's own output may be at the same place.
+    monkeypatch.setattr(cli._console, "close_output", lambda: None)
     yield run
     gc.unfreeze()
 
