@@ -38,8 +38,8 @@ class TrustRegion:
         reference_radius: Mean absolute distance to the reference that is free.
     """
 
-    intensity: float = 100.0
-    gradient: float = 100.0
+    intensity: float = 30.0
+    gradient: float = 30.0
     reference: float = 100.0
     intensity_margin: float = 0.02
     gradient_margin: float = 0.02

@@ -165,7 +165,7 @@ def test_markdown():
 
 With 3 scenes the test cannot reach p = 0.05, whatever they say; 6 can.
 
-FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-3, trained on PROXY ratings """
+FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-4, trained on PROXY ratings """
         r"""(classic measures and known degradations), not human ones."""
     )
 

@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 HUB_CARD = ROOT / "hub_card"
 EMBEDDED = ROOT / "fuscore_metric" / "assets" / "embedded"
 EXAMPLE = EMBEDDED.parent / "example"
-ID = "someone/fuscore-lite-3"
+ID = "someone/fuscore-lite-4"
 DECIMAL = re.compile(r"\d\.\d{3}(?!\d)")
 
 

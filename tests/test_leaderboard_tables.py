@@ -15,7 +15,7 @@ from fuscore_metric.leaderboard.tables import as_json, as_latex, as_markdown, as
 from tests.test_leaderboard import random_results, results
 
 STATEMENT = "trained on PROXY ratings (classic measures and known degradations), not human ones"
-SETTINGS = {"weights": "fuscore-lite-3", "labels": STATEMENT, "aspect": "overall"}
+SETTINGS = {"weights": "fuscore-lite-4", "labels": STATEMENT, "aspect": "overall"}
 
 
 @pytest.fixture(scope="module")
@@ -49,14 +49,14 @@ Score: mean over 2 scenes \[95 % bootstrap interval\]. Rank: mean over scenes, 1
 With 2 scenes no difference can be found real: 3 tests at level 0.05 need at least 7 scenes. """
         r"""That none is marked is no sign of equality.
 
-FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-3, trained on PROXY ratings (classic """
+FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-4, trained on PROXY ratings (classic """
         r"""measures and known degradations), not human ones."""
     )
 
 
 def test_latex(board):
     assert as_latex(board, settings=SETTINGS) == (
-        r"""% FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-3, trained on PROXY """
+        r"""% FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-4, trained on PROXY """
         r"""ratings (classic measures and known degradations), not human ones.
 % Needs \usepackage{booktabs}.
 \begin{table}
@@ -66,7 +66,7 @@ def test_latex(board):
         r"""methods that share a letter no difference was found (Wilcoxon signed-rank """
         r"""test, Holm, alpha 0.05). With 2 scenes no difference can be found real: 3 tests at """
         r"""level 0.05 need at least 7 scenes. That none is marked is no sign of equality. """
-        r"""FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-3, trained on PROXY """
+        r"""FuScore, 1 (bad) to 5 (excellent); weights fuscore-lite-4, trained on PROXY """
         r"""ratings (classic measures and known degradations), not human ones.}
   \label{tab:fuscore}
   \begin{tabular}{lrrrrl}
@@ -126,7 +126,7 @@ def test_text_fits_any_terminal_and_keeps_names_and_scores(board, width):
     assert "…" not in text
     said = " ".join(text.split())
     assert STATEMENT in said
-    assert "fuscore-lite-3" in said
+    assert "fuscore-lite-4" in said
     for heading in ("sharpness", "rank", "win %", "groups"):
         in_table = heading in text.splitlines()[0]
         not_shown = re.search(r"Not shown in \d+ characters: ([^.]*)\.", said)
