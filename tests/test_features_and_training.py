@@ -495,6 +495,21 @@ def test_the_reach_of_one_grey_level(reach):
     assert reach["agreement"].max() < 2  # a correlation cannot move further
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("weight", -1.0),
+        ("weight", float("nan")),
+        ("radius", -0.5),
+        ("triples", 0),
+        ("measured_on", 0),
+    ],
+)
+def test_options_of_cheats_that_make_no_sense(name, value):
+    with pytest.raises(ValueError, match=f"Expected `{name}` to be .*at least"):
+        CheatOptions(**{name: value})
+
+
 def test_a_cheat_stays_near_and_finds_more_than_chance(trainer, reach, table, cache):
     backbone, made = trainer()
     encoded, aspects = cache.encoded(rows_of(table)[:12]), (DEFAULT_ASPECT,)

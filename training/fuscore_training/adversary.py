@@ -9,6 +9,7 @@ needs neither, but has to know how far pixels can move each of them. That is mea
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -47,6 +48,15 @@ class CheatOptions:
     radius: float = 1.5
     measured_on: int = 16
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "radius"):
+            value = getattr(self, name)
+            if not (math.isfinite(value) and value >= 0):
+                raise ValueError(f"Expected `{name}` to be finite and at least 0, got {value}")
+        for name in ("triples", "measured_on"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"Expected `{name}` to be at least 1, got {getattr(self, name)}")
 
 
 class Cheats:
