@@ -55,13 +55,14 @@ def test_a_map_has_a_value_for_each_pixel_and_none_below_zero(tiny, number):
 def test_the_raw_attributions_add_up_to_the_difference_of_the_scores(embedded, aspect):
     ir, vis, fused = (x[..., 100:196, 100:228].repeat(2, 1, 1, 1) for x in example())
     noise = torch.randn(fused.shape, generator=torch.manual_seed(0))
-    fused = (fused + torch.tensor([0.05, 0.1]).view(2, 1, 1, 1) * noise).clamp(0, 1)
+    fused = (fused + torch.tensor([0.06, 0.12]).view(2, 1, 1, 1) * noise).clamp(0, 1)
     baseline = plain_fusion(ir, vis, fused)
     raw = integrated_gradients(embedded, ir, vis, fused, baseline, aspect=aspect, steps=32)
     gained = embedded(ir, vis, baseline, aspect).score - embedded(ir, vis, fused, aspect).score
     assert gained.abs().min() > 0.1  # else the test says nothing
-    # The path is not smooth (ReLU6): 32 steps leave 4 % on these weights, 128 leave 0.3 %.
-    assert torch.allclose(raw.sum((1, 2)), gained, rtol=0.06)
+    # The path is not smooth (ReLU6): 32 steps leave 0.05 % on these weights, and left 4 % on those
+    # before, which were not trained against small changes.
+    assert torch.allclose(raw.sum((1, 2)), gained, rtol=0.01)
 
 
 def test_a_batch_gives_what_singles_give(tiny):
