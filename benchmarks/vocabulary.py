@@ -23,7 +23,7 @@ from fuscore_training.trainer import LevelReader
 from fuscore_training.tuning import TuneOptions, tune
 
 from benchmarks.resident import peak, reset_peak
-from tests.tiny_qwen import tiny_backbone
+from benchmarks.tiny_qwen import tiny_backbone
 
 SIZES = (1_000, 151_936)
 WAYS = ("five rows", "whole vocabulary")

@@ -12,8 +12,9 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.speed import clock, growth, shared, throughput, utilisation
+from benchmarks.speed.classic import classic_one
 from benchmarks.speed.models import embedded, parameters, tenth, tiny
-from benchmarks.speed.peers import OneByOne, VitReward, classic_one
+from benchmarks.speed.peers import OneByOne, VitReward
 from benchmarks.speed.scenes import EXAMPLE, scene, separate_triples
 from benchmarks.speed.table import table
 from benchmarks.speed.work import Rates, attention_flops, work

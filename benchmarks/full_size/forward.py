@@ -19,11 +19,11 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from benchmarks.full_size.memory import GIB, scoring, without_weights
 from benchmarks.full_size.shapes import SHAPES
 from benchmarks.resident import peak, reset_peak
+from benchmarks.tiny_qwen import tokenizer
 from fuscore_metric import FuScore, FuScoreSpec
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.images import to_batch
 from fuscore_metric.pictures import load_triples
-from tests.tiny_qwen import tokenizer
 
 EXAMPLE = Path(__file__).parents[2] / "fuscore_metric" / "assets" / "example"
 

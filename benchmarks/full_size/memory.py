@@ -21,9 +21,9 @@ from fuscore_training.tuning import PARTS, TuneOptions, part_of, tune
 
 from benchmarks.full_size.counting import LiveBytes, fused_attention
 from benchmarks.full_size.shapes import SHAPES, Shape
+from benchmarks.tiny_qwen import tokenizer
 from fuscore_metric.backbones import backbone_class
 from fuscore_metric.backbones.qwen_vl import QwenVL
-from tests.tiny_qwen import tokenizer
 
 GIB = 2**30
 SIZE = (480, 640)

@@ -21,7 +21,7 @@ from transformers import (
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from tests.tiny_qwen import special_ids
+from benchmarks.tiny_qwen import special_ids
 
 
 @dataclass(frozen=True)

@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import torch
 
+from benchmarks.speed.classic import ClassicPool, classic_one
 from benchmarks.speed.clock import measure
 from benchmarks.speed.models import MODELS
-from benchmarks.speed.peers import ClassicPool, OneByOne, VitReward, classic_one
+from benchmarks.speed.peers import OneByOne, VitReward
 from benchmarks.speed.scenes import Scene, Triple, data_folder, scene
 from benchmarks.speed.work import work
 from fuscore_metric import FuScore, rank

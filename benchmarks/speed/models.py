@@ -18,9 +18,9 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 from fuscore_training.tuning import part_of
 
 from benchmarks.full_size.shapes import Shape
+from benchmarks.tiny_qwen import SMALL, VOCABULARY, tiny_backbone, tokenizer
 from fuscore_metric import FuScore, FuScoreSpec
 from fuscore_metric.backbones import backbone_class
-from tests.tiny_qwen import SMALL, VOCABULARY, tiny_backbone, tokenizer
 
 TENTH = Shape(
     family="qwen3_vl",

@@ -5,8 +5,8 @@
   a model's forward gives them unless told otherwise), softmax, five words picked out. The backbone
   is the same object, so that it also has whatever is fast within it; the random 0.1B has 509 words
   where a real one has 151,936, which spares this way most of its head. Such code has no batching.
-- `classic_one` and `ClassicPool`: the ten classic measures of the accuracy benchmark, in numpy,
-  scipy and scikit-image; on one thread as scripts do, or in several processes.
+- `classic.py`: the ten classic measures of the accuracy benchmark, in numpy, scipy and
+  scikit-image; on one thread as scripts do, or in several processes.
 - `VitReward`: ViT-L/16 at 384 pixels on each of the three images, and an encoder of the size of
   ViT-L over all tokens of the three, with a linear head; random weights. Pillow resizes. Batched,
   as such models are run; no source is shared, as a reward model's forward takes triples.
@@ -16,10 +16,8 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
-from multiprocessing import get_context
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -30,7 +28,6 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
-from benchmarks.accuracy.measures import classic
 from benchmarks.speed.scenes import Triple
 from fuscore_metric import FuScore
 from fuscore_metric.backbones.lite_llama import LiteLlama
@@ -44,11 +41,11 @@ class OneByOne:
     """Scores triples one at a time, with the logits of all words.
 
     Args:
-        model: Whose backbone to use.
+        model: Whose backbone to use, where it is.
     """
 
     def __init__(self, model: FuScore) -> None:
-        self.backbone = model.backbone
+        self.backbone, self.device = model.backbone, model.device
 
     @torch.no_grad()
     def score(self, triple: Triple) -> float:
@@ -59,7 +56,7 @@ class OneByOne:
         else:
             logits, words = self._lite(cast(LiteLlama, self.backbone), pictures)
         probabilities = logits[0, -1].float().softmax(-1)[list(words)]  # of all words, then five
-        values = torch.tensor(LEVEL_VALUES)
+        values = torch.tensor(LEVEL_VALUES, device=self.device)
         return float((probabilities * values).sum() / probabilities.sum())
 
     def _qwen(self, backbone: QwenVL, pictures: list[Any]) -> tuple[Tensor, Sequence[int]]:
@@ -78,19 +75,19 @@ class OneByOne:
         tokens = int(given["image_grid_thw"][0].prod()) // options["merge_size"] ** 2
         short = [*backbone.chat.before, image_id, *question.branch_ids]
         spread = [i for one in short for i in [one] * (tokens if one == image_id else 1)]
-        ids = torch.tensor(spread)[None]  # (1, L)
+        ids = torch.tensor(spread, device=self.device)[None]  # (1, L)
         output = backbone.model(
             input_ids=ids,
             attention_mask=torch.ones_like(ids),
-            pixel_values=given["pixel_values"],
-            image_grid_thw=given["image_grid_thw"],
+            pixel_values=given["pixel_values"].to(self.device),
+            image_grid_thw=given["image_grid_thw"].to(self.device),
             mm_token_type_ids=(ids == image_id).int(),
             use_cache=False,
         )
         return output.logits, question.level_ids
 
     def _lite(self, backbone: LiteLlama, pictures: list[Any]) -> tuple[Tensor, Sequence[int]]:
-        images = [_unit_range(picture)[None] for picture in pictures]
+        images = [_unit_range(picture)[None].to(self.device) for picture in pictures]
         states: list[Tensor] = []
         hook = backbone.llama.model.register_forward_hook(
             lambda _module, _inputs, output: states.append(output.last_hidden_state)
@@ -107,11 +104,20 @@ class VitReward(nn.Module):
     Args:
         layers: Of the tower and of the encoder; ViT-L has 24.
         width: Of both; ViT-L has 1024.
+        device: Where it is made, and computes.
+        dtype: Of its weights.
     """
 
     side = 384
 
-    def __init__(self, layers: int = 24, width: int = 1024) -> None:
+    def __init__(
+        self,
+        layers: int = 24,
+        width: int = 1024,
+        *,
+        device: str | torch.device = "cpu",
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
         super().__init__()
         config = ViTConfig(
             image_size=self.side,
@@ -122,11 +128,12 @@ class VitReward(nn.Module):
             num_attention_heads=max(1, width // 64),
         )
         torch.manual_seed(0)
-        self.tower = ViTModel(config, add_pooling_layer=False)
-        # Only its layers are used: they see tokens, not pixels.
-        self.fusion = ViTModel(config, add_pooling_layer=False).layers
-        self.head = nn.Linear(width, 1)
-        self.eval().requires_grad_(False)
+        with torch.device(device):
+            self.tower = ViTModel(config, add_pooling_layer=False)
+            # Only its layers are used: they see tokens, not pixels.
+            self.fusion = ViTModel(config, add_pooling_layer=False).layers
+            self.head = nn.Linear(width, 1)
+        self.to(device, dtype).eval().requires_grad_(False)
 
     def forward(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         """Normalised images (N, 3, 384, 384) -> (N,)."""
@@ -141,40 +148,14 @@ class VitReward(nn.Module):
     def score(self, triples: Sequence[Triple]) -> Tensor:
         """Score files, all in one batch: (N,)."""
         columns = zip(*triples, strict=True)
-        return self(*(torch.stack([self._read(path) for path in column]) for column in columns))
+        batch = (torch.stack([self._read(path) for path in column]) for column in columns)
+        scores: Tensor = self(*(images.to(self.head.weight) for images in batch))
+        return scores
 
     def _read(self, path: Path) -> Tensor:
         picture = Image.open(path).convert("RGB")
         small = picture.resize((self.side, self.side), Image.Resampling.BICUBIC)
         return (_unit_range(small) - 0.5) / 0.5
-
-
-def classic_one(triple: Triple) -> dict[str, float]:
-    """The ten classic measures of one triple of files."""
-    ir, vis, fused = (np.array(Image.open(path)) for path in triple)
-    return classic(ir, vis, fused)
-
-
-class ClassicPool:
-    """The ten classic measures in several processes, which are started once.
-
-    Args:
-        workers: Number of processes.
-    """
-
-    def __init__(self, workers: int) -> None:
-        # Not forked: this process has threads of torch's.
-        self._pool = ProcessPoolExecutor(workers, mp_context=get_context("spawn"))
-
-    def score(self, triples: Sequence[Triple]) -> list[dict[str, float]]:
-        """Measure triples."""
-        return list(self._pool.map(classic_one, triples))
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._pool.shutdown()
 
 
 def _unit_range(picture: Any) -> Tensor:

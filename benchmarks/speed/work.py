@@ -1,8 +1,9 @@
 """What a computation must do: multiply-adds, and bytes that its operations read and write.
 
-torch's `FlopCounterMode` counts matrix products and convolutions by formulas, which are used here;
-it has none for attention on a CPU and leaves out everything else. The embedded model spends much of
-its time on everything else, which is bound by memory, so bytes are counted beside.
+torch's `FlopCounterMode` counts matrix products and convolutions by formulas, which are used here.
+Attention is counted here: torch has no formula for it on a CPU, and on a GPU one that counts masked
+pairs and wants as many heads of keys as of queries. Everything else is left out by both. The
+embedded model spends much of its time on it, bound by memory, so bytes are counted beside.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
-_ATTENTION: Any = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu
+_aten: Any = torch.ops.aten
+_FLASH = (
+    _aten._scaled_dot_product_flash_attention_for_cpu,
+    _aten._scaled_dot_product_flash_attention,
+)
+"""Take dropout and `is_causal` behind query, key and value."""
+_BIASED = (
+    _aten._scaled_dot_product_efficient_attention,
+    _aten._scaled_dot_product_cudnn_attention,
+)
+"""Take a mask, and whether to keep sums, before dropout and `is_causal`."""
 
 
 @dataclass(frozen=True)
@@ -98,8 +109,11 @@ def attention_flops(query: Tensor, key: Tensor, value: Tensor, *rest: Any, **opt
 
 
 def _flops(func: Any, args: Any, kwargs: Any, made: Any) -> int:
-    if func._overloadpacket is _ATTENTION:
+    if func._overloadpacket in _FLASH:
         return attention_flops(*args, **kwargs)
+    if func._overloadpacket in _BIASED:
+        query, key, value, mask, _, *rest = args
+        return attention_flops(query, key, value, *rest, **{**kwargs, "attn_mask": mask})
     formula = flop_registry.get(func._overloadpacket)
     return 0 if formula is None else int(formula(*args, **kwargs, out_val=made))
 
