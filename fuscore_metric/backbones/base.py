@@ -24,6 +24,8 @@ Encoded = dict[str, Tensor]
 def own_pairs(pairs: int, fused: int) -> Tensor:
     """The source pair of each fused image, where there is one pair for all or one for each.
 
+    On the CPU, like every `pair` that a backbone is given.
+
     Raises:
         ValueError: Neither.
     """
@@ -92,7 +94,7 @@ class Backbone(nn.Module, ABC):
         Args:
             sources: What `encode_sources` returned; may be used again for other fused images.
             fused: (N, 3, H, W) in [0, 1].
-            pair: (N,) int64: the source pair of each.
+            pair: (N,) int64 on the CPU: the source pair of each.
         """
 
     def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:
