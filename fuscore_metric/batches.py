@@ -10,10 +10,10 @@ from collections import defaultdict, deque
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
-from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from fuscore_metric.images import InputError, to_batch
 from fuscore_metric.pictures import Picture
