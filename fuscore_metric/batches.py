@@ -11,10 +11,10 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Self
 
 import torch
 from torch import Tensor
+from typing_extensions import Self
 
 from fuscore_metric.images import InputError, to_batch, unit_bytes
 from fuscore_metric.pictures import Picture

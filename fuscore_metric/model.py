@@ -6,11 +6,12 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class

@@ -13,13 +13,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer as TokenizersTokenizer
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from typing_extensions import Self
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
