@@ -1,8 +1,9 @@
 """Print pip constraints that pin every dependency to the oldest version pyproject.toml allows."""
 
 import re
-import tomllib
 from pathlib import Path
+
+import tomllib
 
 project = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"]
 extras = project["optional-dependencies"].values()

@@ -35,6 +35,7 @@ __all__ = [
     "one_image",
     "resize",
     "to_batch",
+    "unit_bytes",
     "unit_range",
 ]
 
@@ -84,9 +85,11 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
         return [one_image(image, f"{argument}[{i}]", argument) for i, image in enumerate(images)]
     raw = raw_pixels(images, argument, argument)  # (N, C, H, W)
     names = [f"{argument}[{i}]" for i in range(len(raw))] if len(raw) > 1 else [argument]
+    # A batch is looked at once: a look at each image would make a GPU wait for each.
+    sound = raw.is_floating_point() and _in_unit_range(raw[:, :3])
     # unbind, not raw[i]: the backward pass of each raw[i] fills a tensor of the whole batch's size
     images_of_batch = zip(raw.unbind(), names, strict=True)
-    return [unit_range(pixels, name, argument) for pixels, name in images_of_batch]
+    return [unit_range(pixels, name, argument, sound=sound) for pixels, name in images_of_batch]
 
 
 class Sized(Protocol):
@@ -300,13 +303,14 @@ def one_image(image: ImageLike, name: str, argument: str) -> Tensor:
     return unit_range(raw[0], name, argument)  # (3, H, W)
 
 
-def unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
+def unit_range(pixels: Tensor, name: str, argument: str, *, sound: bool = False) -> Tensor:
     """Raw pixels of one image -> what models take; the rules are those of `as_images`.
 
     Args:
         pixels: (C, H, W) with C = 1, 3 or 4, as they came.
         name: How the error calls the image.
         argument: `ir`, `vis` or `fused`.
+        sound: Whether floats are known to lie in [0, 1].
 
     Returns:
         (3, H, W) contiguous float32 in [0, 1].
@@ -317,10 +321,9 @@ def unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
     check_size(pixels.shape[-2], pixels.shape[-1], name)
     colour = pixels[:3]  # without alpha, whose values must not count below
     if colour.dtype == torch.uint8:
-        # One new tensor, written in the order in which it will be read.
-        size = (3, *colour.shape[-2:])
-        unit = torch.empty(size, dtype=torch.float32, device=colour.device)
-        unit.copy_(colour).div_(255)
+        unit = unit_bytes(colour)
+    elif sound:
+        unit = colour.to(torch.float32)
     elif colour.is_floating_point():
         unit = _checked_floats(colour, name, argument)
     elif argument == "ir":
@@ -328,6 +331,22 @@ def unit_range(pixels: Tensor, name: str, argument: str) -> Tensor:
     else:
         unit = _display_range(colour, name)
     return unit.expand(3, -1, -1).contiguous()
+
+
+def unit_bytes(pixels: Tensor) -> Tensor:
+    """8-bit images (..., C, H, W) -> contiguous float32 in [0, 1], of 3 channels."""
+    # One new tensor, written in the order in which it will be read.
+    size = (*pixels.shape[:-3], 3, *pixels.shape[-2:])
+    unit = torch.empty(size, dtype=torch.float32, device=pixels.device)
+    return unit.copy_(pixels).div_(255)
+
+
+def _in_unit_range(pixels: Tensor) -> bool:
+    """Whether floats lie in [0, 1]: not if one is NaN, or if there are none."""
+    if not pixels.numel():
+        return False
+    low, high = torch.stack(torch.aminmax(pixels.detach().to(torch.float32))).tolist()
+    return bool(low >= 0 and high <= 1)
 
 
 def _checked_floats(pixels: Tensor, name: str, argument: str) -> Tensor:

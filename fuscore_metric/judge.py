@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from fuscore_metric.model import FuScore, FuScoreOutput
 from fuscore_metric.prompts import DEFAULT_ASPECT

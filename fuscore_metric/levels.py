@@ -74,7 +74,10 @@ def level_probabilities(level_logits: Tensor) -> Tensor:
 
 
 def _values(probabilities: Tensor) -> Tensor:
-    return probabilities.new_tensor(LEVEL_VALUES)  # (5,)
+    """`LEVEL_VALUES` (5,), counted on the device: a copy from the CPU would make a GPU wait."""
+    count = len(LEVEL_VALUES)
+    values = torch.arange(count, device=probabilities.device, dtype=probabilities.dtype)
+    return LEVEL_VALUES[0] + values
 
 
 def expected_score(probabilities: Tensor) -> Tensor:

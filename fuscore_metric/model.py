@@ -6,11 +6,12 @@ from copy import copy
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Self
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
@@ -32,7 +33,7 @@ from fuscore_metric.levels import (
     score_variance,
 )
 from fuscore_metric.locate import find_checkpoint
-from fuscore_metric.placement import check_device, choose_dtype
+from fuscore_metric.placement import check_device, choose_dtype, default_device
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
 
 # What readers of files, of JSON and of state dicts raise at damaged or foreign weights.
@@ -145,13 +146,15 @@ class FuScore(nn.Module):
             revision: Hub revision; pin a commit hash for scores that must not change.
             adapter: Directory or hub id of an adapter's checkpoint.
             adapter_revision: Its hub revision.
-            device: Where to compute: "cpu" (default), "cuda", "cuda:1", "mps".
+            device: Where to compute: "cpu", "cuda", "cuda:1", "mps". By default on the GPU where
+                CUDA is available, else on the CPU.
             dtype: "float32", "bfloat16", or "float16" for families known to be safe in it. By
                 default float32, for the big families bfloat16 on anything but a CPU.
             device_map: Instead of `device`, for a big model over several devices: "auto", or parts
                 by name, as accelerate understands it.
             quantize: For big models; moves the scores. "4bit" or "8bit" weights by bitsandbytes, or
-                "int8": linear layers in 8 bits on a CPU, about twice as fast, without gradients.
+                "int8": linear layers in 8 bits on a CPU, which is then the default device: about
+                twice as fast, without gradients.
             local_files_only: Never download.
 
         Raises:
@@ -169,7 +172,8 @@ class FuScore(nn.Module):
             adapter_revision=adapter_revision,
             local_files_only=local_files_only,
         )
-        family, place = backbone_class(found.spec.family), check_device(device or "cpu")
+        family = backbone_class(found.spec.family)
+        place = check_device(device or ("cpu" if quantize == INT8 else default_device()))
         on_cpu = place.type == "cpu" and (device_map is None or not torch.cuda.is_available())
         dtype = choose_dtype(dtype, family, on_cpu=on_cpu)
         family.check_options(device_map=device_map, quantize=quantize)
@@ -297,7 +301,7 @@ class FuScore(nn.Module):
                 for all five, and every result has a second axis in that order, (N, A, ...).
 
         Raises:
-            InputError: A shape or dtype is wrong, or the three differ in shape.
+            InputError: A shape, dtype or device is wrong, or the three differ in shape.
             ValueError: The aspect is unknown.
         """
         check_sources(ir, vis, fused)
@@ -317,10 +321,11 @@ class FuScore(nn.Module):
             vis: Likewise.
 
         Raises:
-            InputError: A shape or dtype is wrong, or the two differ in shape.
+            InputError: A shape, dtype or device is wrong, or the two differ in shape.
         """
         outlast_fork()
         check_batches(ir=ir, vis=vis)
+        self._check_place(ir=ir, vis=vis)
         with no_autocast(ir.device):
             seen = self.backbone.encode_sources(ir, vis)
         graph = torch.is_grad_enabled() and (ir.requires_grad or vis.requires_grad)
@@ -345,12 +350,13 @@ class FuScore(nn.Module):
                 pair for all, or one for each.
 
         Raises:
-            InputError: A shape or dtype is wrong, or the images differ in size.
+            InputError: A shape, dtype or device is wrong, or the images differ in size.
             ValueError: The aspect is unknown, or `pair` does not say which.
         """
         outlast_fork()
         aspects = ASPECTS if aspect == ALL_ASPECTS else (build_prompt(aspect).aspect,)
         check_batch(fused, "fused")
+        self._check_place(fused=fused)
         if torch.is_grad_enabled() and fused.requires_grad and not self.backbone.differentiable:
             raise ValueError("Expected `fused` without gradient: 8-bit linear layers pass none on")
         if tuple(fused.shape[-2:]) != sources.size:
@@ -370,6 +376,14 @@ class FuScore(nn.Module):
                 sources.prefix = self.backbone.read_sources(encoded)
             logits = self.backbone.aspect_logits(encoded, aspects, sources.prefix)
             return FuScoreOutput.from_logits(logits if aspect == ALL_ASPECTS else logits[:, 0])
+
+    def _check_place(self, **images: Tensor) -> None:
+        for name, batch in images.items():
+            if batch.device != self.device:
+                raise InputError(
+                    f"Expected `{name}` on the model's device {self.device}, got {batch.device}: "
+                    f"use .to({str(self.device)!r}), or fuscore_metric.score, which does it"
+                )
 
     def attribution(
         self,

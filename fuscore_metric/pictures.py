@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -145,7 +146,7 @@ def source_pairs(triples: Sequence[tuple[Picture, Picture, Picture]]) -> list[in
     The same are: one path, one object, one place in memory, and tensors of equal numbers. Images
     that carry a graph are only one and the same object, so that each gets its own gradient.
     """
-    known = _Known(), _Known()
+    known = _Known(ir for ir, _, _ in triples), _Known(vis for _, vis, _ in triples)
     numbers: dict[tuple[int, int], int] = {}
     found = []
     for ir, vis, _ in triples:
@@ -155,9 +156,14 @@ def source_pairs(triples: Sequence[tuple[Picture, Picture, Picture]]) -> list[in
 
 
 class _Known:
-    """Pictures met so far."""
+    """Pictures met so far.
 
-    def __init__(self) -> None:
+    Args:
+        pictures: All that will be met.
+    """
+
+    def __init__(self, pictures: Iterable[Picture]) -> None:
+        self._samples = _samples(pictures)
         self._numbers: dict[Hashable, int] = {}
         self._alike: dict[Hashable, list[tuple[Tensor, int]]] = {}
         self._count = 0
@@ -170,8 +176,8 @@ class _Known:
 
     def _by_content(self, picture: Picture) -> int:
         pixels = picture.source
-        if isinstance(pixels, Tensor) and not pixels.requires_grad:
-            sample = float(pixels[:, ::8, ::8].sum())  # so that few are compared in full
+        if isinstance(pixels, Tensor) and picture.given in self._samples:
+            sample = self._samples[picture.given]
             alike = self._alike.setdefault((picture.shape, pixels.device, sample), [])
             for other, number in alike:
                 if torch.equal(pixels, other):
@@ -179,6 +185,25 @@ class _Known:
             alike.append((pixels, self._count))
         self._count += 1
         return self._count - 1
+
+
+def _samples(pictures: Iterable[Picture]) -> dict[Hashable, float]:
+    """A sum of some of the pixels of each picture that carries no graph, by what it was given as.
+
+    So that few are compared in full. All sums of a device are read at once: each look would make a
+    GPU wait.
+    """
+    sums: dict[torch.device, dict[Hashable, Tensor]] = defaultdict(dict)
+    for picture in pictures:
+        pixels = picture.source
+        if isinstance(pixels, Tensor) and not pixels.requires_grad:
+            by_given = sums[pixels.device]
+            if picture.given not in by_given:
+                by_given[picture.given] = pixels[:, ::8, ::8].sum()
+    found: dict[Hashable, float] = {}
+    for by_given in sums.values():
+        found |= zip(by_given, torch.stack(list(by_given.values())).tolist(), strict=True)
+    return found
 
 
 def _open(image: ImageLike, name: str, argument: str) -> Picture:

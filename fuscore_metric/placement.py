@@ -1,4 +1,4 @@
-"""Where weights go and in which dtype, checked before anything is loaded."""
+"""Where weights and images go and in which dtype, checked before anything is loaded."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from fuscore_metric.checkpoint import CheckpointError
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
     from fuscore_metric.backbones.base import Backbone
 
@@ -30,6 +31,30 @@ def check_device(device: str | torch.device) -> torch.device:
         raise ValueError(
             f"Expected `device` that works here, got {str(device)!r}: {reason}"
         ) from error
+
+
+def default_device() -> torch.device:
+    """Where to compute if nobody says: on the current CUDA device, on the CPU where there is none.
+
+    Also on the CPU in a process that was forked from one that used CUDA: it cannot use it again.
+    Apple's GPUs have to be asked for ("mps"), because FuScore was never run on one.
+    """
+    import torch
+
+    usable = torch.cuda.is_available() and not torch.cuda._is_in_bad_fork()
+    return torch.device("cuda" if usable else "cpu")
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """Bring a tensor to a device without making a GPU wait for the copy.
+
+    From the CPU it goes through page-locked memory, which is copied while the GPU still computes
+    what came before. A tensor that carries a graph is copied plainly: page-locked memory would
+    leave the graph.
+    """
+    if device.type == "cuda" and tensor.device.type == "cpu" and not tensor.requires_grad:
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def choose_dtype(

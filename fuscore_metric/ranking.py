@@ -78,7 +78,7 @@ def rank(
         candidates: Fused images, or images by name, such as that of the method.
         model: What judges; the embedded weights by default.
         aspect: As in `score`; "all" ranks by `overall`.
-        device: Where to compute, if no `model` is given: by default where the candidates are.
+        device: Where to compute, if no `model` is given; by default as in `score`.
         batch_size: Candidates computed at once. Does not change the scores.
 
     Returns:
@@ -96,7 +96,7 @@ def rank(
     else:
         names, images = _names(candidates), candidates
     triples = join(_one(ir, "ir"), _one(vis, "vis"), open_pictures(images, "fused"))
-    model = choose_model(model, triples, device)
+    model = choose_model(model, images, device)
     output = judge(triples, model, aspect=aspect, batch_size=batch_size)
     mean, spread = output.score, output.variance
     preferences = preference(

@@ -18,7 +18,7 @@ from fuscore_metric.forking import in_forked, outlast_fork
 from fuscore_metric.images import ImagesLike
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
 from fuscore_metric.pictures import Picture, open_triples, source_pairs
-from fuscore_metric.placement import check_device
+from fuscore_metric.placement import check_device, default_device, to_device
 from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, build_prompt
 
 log = logging.getLogger(__name__)
@@ -54,7 +54,9 @@ def score(
         model: What judges; the embedded weights by default, loaded once a device.
         aspect: `overall`, `thermal_retention`, `texture_preservation`, `artifacts` (higher =
             fewer) or `sharpness`; "all" for the five in this order, from one look at the images.
-        device: Where to compute, if no `model` is given: by default where `fused` is.
+        device: Where to compute, if no `model` is given: by default where `fused` is, if that is a
+            tensor, else on a GPU where CUDA is available and on the CPU where it is not. "cpu"
+            forces the CPU.
         batch_size: Triples computed at once. Does not change the scores.
 
     Returns:
@@ -88,7 +90,7 @@ def predict(
     """
     check_request(aspect, batch_size)
     triples = open_triples(ir, vis, fused)
-    model = choose_model(model, triples, device)
+    model = choose_model(model, fused, device)
     return judge(triples, model, aspect=aspect, batch_size=batch_size)
 
 
@@ -106,16 +108,19 @@ def check_request(aspect: str, batch_size: int) -> None:
 
 
 def choose_model(
-    model: FuScore | None,
-    triples: Sequence[tuple[Picture, Picture, Picture]],
-    device: str | torch.device | None,
+    model: FuScore | None, fused: ImagesLike, device: str | torch.device | None
 ) -> FuScore:
-    """The given model, or the embedded one on a device: by default where the fused images are."""
+    """The given model, or the embedded one on a device: by default where fused tensors are."""
     if model is not None:
         return model
-    source = triples[0][2].source
-    place = source.device if isinstance(source, Tensor) else "cpu"
-    return default_model(device or place)
+    return default_model(device or device_of(fused) or default_device())
+
+
+def device_of(images: ImagesLike) -> torch.device | None:
+    """Where tensors are, or those of a list that begins with one; None for everything else."""
+    if isinstance(images, (list, tuple)) and images:
+        return device_of(images[0])
+    return images.device if isinstance(images, Tensor) else None
 
 
 def judge(
@@ -136,17 +141,18 @@ def judge(
     Raises:
         InputError: A file turns out to be broken.
     """
-    outputs: dict[int, FuScoreOutput] = {}
+    outputs: list[tuple[tuple[int, ...], FuScoreOutput]] = []
     try:
         with closing(judge_each(triples, model, aspect=aspect, batch_size=batch_size)) as judged:
             for batch, output in judged:
                 if isinstance(output, Exception):
                     raise output
-                outputs |= {row: output[n] for n, row in enumerate(batch.rows)}
+                outputs.append((batch.rows, output))
     except BaseException as error:
-        error.scored = outputs  # type: ignore[attr-defined]
+        by_row = {row: output[n] for rows, output in outputs for n, row in enumerate(rows)}
+        error.scored = by_row  # type: ignore[attr-defined]
         raise
-    return _stack([outputs[row] for row in range(len(triples))])
+    return _joined(outputs)
 
 
 def judge_each(
@@ -171,7 +177,8 @@ def judge_each(
         for picture in triple
     )
     batches = plan([fused.shape for _, _, fused in triples], source_pairs(triples), batch_size)
-    with Decoder(triples, batches, ahead=model.device.type != "cpu") as decoder:
+    device = model.device
+    with Decoder(triples, batches, ahead=device.type != "cpu", device=device) as decoder:
         waiting, reader = deque(batches), _Reader(model, decoder)
         while waiting:
             batch = waiting.popleft()
@@ -211,14 +218,12 @@ class _Reader:
 
     def judge(self, batch: Batch, aspect: str) -> FuScoreOutput:
         """Judge a batch whose images the decoder has."""
-        device = self.model.device
         self.decoder.begin(batch)
         if self._sources is None or self._numbers != batch.sources:
             self._sources = None  # its memory is free before the next pairs are read
-            ir, vis = (_to(images, device) for images in self.decoder.sources(batch))
+            ir, vis = self.decoder.sources(batch)
             self._numbers, self._sources = batch.sources, self.model.read(ir, vis)
-        fused = _to(self.decoder.fused(batch), device)
-        return self.model.judge(self._sources, fused, aspect, batch.pair)
+        return self.model.judge(self._sources, self.decoder.fused(batch), aspect, batch.pair)
 
     def forget(self) -> None:
         """Free the memory of the source pairs."""
@@ -235,17 +240,17 @@ def out_of_memory(error: BaseException) -> bool:
     )
 
 
-def _to(images: Tensor, device: torch.device) -> Tensor:
-    # A copy into page-locked memory would leave the graph.
-    if device.type == "cuda" and images.device.type == "cpu" and not images.requires_grad:
-        # Page-locked memory is copied while the GPU still computes what came before.
-        return images.pin_memory().to(device, non_blocking=True)
-    return images.to(device)
-
-
-def _stack(rows: list[FuScoreOutput]) -> FuScoreOutput:
-    names = [field.name for field in fields(FuScoreOutput)]
-    return FuScoreOutput(*(torch.cat([getattr(row, name) for row in rows]) for name in names))
+def _joined(outputs: Sequence[tuple[tuple[int, ...], FuScoreOutput]]) -> FuScoreOutput:
+    """Outputs of batches, with the row numbers of their triples -> one output in their order."""
+    order = torch.tensor([row for rows, _ in outputs for row in rows])
+    parts = (
+        torch.cat([getattr(output, field.name) for _, output in outputs])
+        for field in fields(FuScoreOutput)
+    )
+    if torch.equal(order, torch.arange(len(order))):
+        return FuScoreOutput(*parts)
+    back = to_device(order.argsort(), outputs[0][1].score.device)
+    return FuScoreOutput(*(part[back] for part in parts))
 
 
 def default_model(device: str | torch.device) -> FuScore:

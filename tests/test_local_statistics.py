@@ -3,7 +3,14 @@
 import pytest
 import torch
 
-from fuscore_metric.backbones.local_statistics import CellMoments, LocalStatistics, Maps, stronger
+from fuscore_metric.backbones.local_statistics import (
+    CellMoments,
+    LocalStatistics,
+    Maps,
+    _sums_at_once,
+    _sums_by_window,
+    stronger,
+)
 
 GRID = 4
 SIZES = [(32, 48), (35, 50), (33, 61)]
@@ -53,6 +60,16 @@ def test_sums_of_many_numbers_stay_exact():
     map_ = 1 + 1e-3 * maps(240, 320, last=True)
     for one, expected in zip(CellMoments.apply(map_, GRID, map_), plain(map_, [map_]), strict=True):
         assert ((one.double() - expected) / expected).abs().max() < 1e-6
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("last", [False, True])
+def test_gpus_sum_what_cpus_sum(size, last):
+    """The two ways differ in the order of reading only."""
+    map_, other = (maps(*size, last=last, seed=seed, dtype=torch.float64) for seed in range(2))
+    by_window, at_once = (f(map_, [other], GRID) for f in (_sums_by_window, _sums_at_once))
+    assert by_window.shape == at_once.shape
+    assert torch.allclose(by_window, at_once, rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES[:2])

@@ -52,7 +52,7 @@ def work_on(task: tuple[str, Scene], *, weights: str, out: Path) -> Path:
     file = out / part / f"{scene.name.replace('/', '_')}.csv"
     if not file.exists():
         torch.set_num_threads(1)
-        rows = PARTS[part](scene, FuScore.from_pretrained(weights))
+        rows = PARTS[part](scene, FuScore.from_pretrained(weights, device="cpu"))
         file.parent.mkdir(parents=True, exist_ok=True)
         partly = file.with_suffix(".partly")
         pd.DataFrame(rows).to_csv(partly, index=False)

@@ -62,7 +62,7 @@ def seconds(step: Step, triple: list[Tensor]) -> float:
 
 def best_seconds() -> dict[str, float]:
     """Least seconds a batch, by name."""
-    ways, triple = steps(FuScore.from_pretrained()), images()
+    ways, triple = steps(FuScore.from_pretrained(device="cpu")), images()
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(ROUNDS):
         for name, step in ways.items():
@@ -78,7 +78,7 @@ def peak_mebibytes(name: str) -> float:
 
 def own_peak(name: str) -> float:
     """Growth of this process's peak resident memory by one step, in MiB."""
-    step, triple = steps(FuScore.from_pretrained())[name], images()
+    step, triple = steps(FuScore.from_pretrained(device="cpu"))[name], images()
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     seconds(step, triple)
     return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
@@ -90,7 +90,7 @@ def main() -> None:
         print(own_peak(sys.argv[1]))
         return
     # First: a child begins with its parent's peak, which must still be small.
-    peaks = {name: peak_mebibytes(name) for name in steps(FuScore.from_pretrained())}
+    peaks = {name: peak_mebibytes(name) for name in steps(FuScore.from_pretrained(device="cpu"))}
     taken = best_seconds()
     plain = taken["backbone, graph for fused"]
     print(f"batch {BATCH}, {WIDTH}x{HEIGHT}, float32, {torch.get_num_threads()} threads\n")

@@ -6,10 +6,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
+from typing_extensions import Self
 
 from fuscore_metric.backbones.prompt_tree import Prefix
 from fuscore_metric.checkpoint import CheckpointError
@@ -23,6 +24,8 @@ Encoded = dict[str, Tensor]
 
 def own_pairs(pairs: int, fused: int) -> Tensor:
     """The source pair of each fused image, where there is one pair for all or one for each.
+
+    On the CPU, like every `pair` that a backbone is given.
 
     Raises:
         ValueError: Neither.
@@ -92,7 +95,7 @@ class Backbone(nn.Module, ABC):
         Args:
             sources: What `encode_sources` returned; may be used again for other fused images.
             fused: (N, 3, H, W) in [0, 1].
-            pair: (N,) int64: the source pair of each.
+            pair: (N,) int64 on the CPU: the source pair of each.
         """
 
     def encode(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Encoded:

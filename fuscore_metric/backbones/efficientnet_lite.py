@@ -87,7 +87,14 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Stem and first two stages."""
+    """Stem and first two stages.
+
+    Attributes:
+        memory_format: Order of the maps in memory. Channels last makes depthwise convolutions twice
+            as fast on CPUs; `benchmarks/gpu` measures both on a GPU.
+    """
+
+    memory_format = torch.channels_last
 
     def __init__(self) -> None:
         super().__init__()
@@ -113,8 +120,7 @@ class EfficientNetLite(nn.Module):
         Returns:
             Three maps (N, C, h, w), C as in `CHANNELS`, at 1/2, 1/2, 1/4.
         """
-        # Depthwise convolutions are twice as fast on CPUs with channels last.
-        maps = [self.stem(images.contiguous(memory_format=torch.channels_last))]
+        maps = [self.stem(images.contiguous(memory_format=self.memory_format))]
         for stage in self.stages:
             maps.append(stage(maps[-1]))
         return maps

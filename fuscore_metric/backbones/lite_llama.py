@@ -13,13 +13,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Self, cast
+from typing import Any, ClassVar, cast
 
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer as TokenizersTokenizer
 from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
+from typing_extensions import Self
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
@@ -43,6 +44,7 @@ from fuscore_metric.backbones.stored_weights import read_tensors
 from fuscore_metric.checkpoint import SPEC_FILE, CheckpointError
 from fuscore_metric.images import fit_pixels, resize
 from fuscore_metric.levels import level_token_ids
+from fuscore_metric.placement import to_device
 from fuscore_metric.prompts import ASPECTS, build_prompt
 from fuscore_metric.spec_fields import Kind, misfits, whole
 from fuscore_metric.strict_json import read_json, short
@@ -187,42 +189,39 @@ class LiteLlama(Backbone):
             of each fused image. Statistics are float32.
         """
         found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, "fused", "agreement")}
-        order: list[Tensor] = []
+        order: list[int] = []
         for place, members in self._looks(len(sources.ir), fused, pair):
             references = self._references(sources, place)
             for name, reference in zip(REFERENCES, references, strict=True):
                 found[name].append(reference.tokens())
             for numbers, images in members:
-                # Statistics of a single pair are compared with any number of fused images.
-                single = place.stop - place.start == 1
-                near = references if single else [r.rows(pair[numbers]) for r in references]
-                one = self._statistics(images, near)
+                one = self._statistics(images, _beside(references, pair[numbers]))
                 found["fused"].append(one.tokens())
                 found["agreement"].append(torch.cat(one.correlations(), dim=-1))
-                order.append(numbers)
-        back = torch.cat(order).argsort()
+                order += numbers
         encoded = {name: torch.cat(parts) for name, parts in found.items()}
+        if order != sorted(order):
+            back = torch.tensor(order, device=fused.device).argsort()
+            encoded |= {name: encoded[name][back] for name in ("fused", "agreement")}
         cells = torch.arange(self.preprocessing["grid"] ** 2, device=fused.device)
         return encoded | {
-            "fused": encoded["fused"][back],
-            "agreement": encoded["agreement"][back],
             "source_cells": cells.expand(len(sources.ir), -1),
             "cells": cells.expand(len(fused), -1),
-            "pair": pair,
+            "pair": to_device(pair, fused.device),
         }
 
     def _looks(
         self, pairs: int, fused: Tensor, pair: Tensor
-    ) -> Iterator[tuple[slice, list[tuple[Tensor, Tensor]]]]:
+    ) -> Iterator[tuple[slice, list[tuple[list[int], Tensor]]]]:
         """What is looked at together: source pairs, and row numbers and images of `fused`."""
         if not self.one_by_one:
-            yield slice(0, pairs), [(torch.arange(len(fused)), fused)]
+            yield slice(0, pairs), [(list(range(len(fused))), fused)]
             return
         # Indexing would give each its own gradient of the whole batch's size.
         images = torch.split(fused, 1)
         for number in range(pairs):
-            members = (pair == number).nonzero()  # (M, 1)
-            yield slice(number, number + 1), [(m, images[int(m)]) for m in members]
+            members = (pair == number).nonzero().flatten().tolist()
+            yield slice(number, number + 1), [([member], images[member]) for member in members]
 
     @property
     def one_by_one(self) -> bool:
@@ -285,17 +284,18 @@ class LiteLlama(Backbone):
         branches = [self._text(text, fused) for text in texts]
         before, stem = prefix[0][0].shape[2], fused.shape[1]
         lengths = [branch.shape[1] for branch in branches]
+        positions = tree_positions(before, stem, lengths)[None]
         read = read_behind(
             self.llama.model,
             prefix,
             encoded["pair"],
             inputs_embeds=torch.cat([fused, *branches], dim=1),  # (N, L, hidden)
             attention_mask=tree_mask(before, stem, lengths, fused),
-            position_ids=tree_positions(before, stem, lengths)[None].to(fused.device),
+            position_ids=to_device(positions, fused.device),
         )
-        last = read[:, branch_ends(stem, lengths)]  # (N, A, hidden)
-        ids = torch.tensor([self._level_ids[aspect] for aspect in aspects], device=fused.device)
-        head = self.llama.lm_head.weight[ids]  # (A, 5, hidden)
+        last = branch_ends(read, stem, lengths)  # (N, A, hidden)
+        ids = torch.tensor([self._level_ids[aspect] for aspect in aspects])
+        head = self.llama.lm_head.weight[to_device(ids, fused.device)]  # (A, 5, hidden)
         wide = torch.promote_types(last.dtype, torch.float32)  # half precision ends here
         return torch.einsum("nah,alh->nal", last.to(wide), head.to(wide))
 
@@ -318,7 +318,7 @@ class LiteLlama(Backbone):
             cast(Projector, self.projectors[name]).standardise(statistics)
 
     def _text(self, text: str, like: Tensor) -> Tensor:
-        ids = torch.tensor(self.words.encode(text), device=like.device)
+        ids = to_device(torch.tensor(self.words.encode(text)), like.device)
         embedded: Tensor = self.llama.model.embed_tokens(ids)
         return embedded.expand(len(like), -1, -1)  # (N, words, hidden)
 
@@ -417,6 +417,19 @@ def _check_names(
         raise CheckpointError(
             f"Expected `{what}` of {', '.join(expected)} in {str(path)!r}, {kind}: {short(odd[0])}"
         )
+
+
+def _beside(references: References, pair: Tensor) -> Sequence[LocalStatistics]:
+    """The references that each fused image is compared with.
+
+    They are as they stand where one is for all or each image has its own; maps are large, and
+    copying them costs as much as looking at the image.
+    """
+    count = len(references[0].mean)
+    if count == 1 or torch.equal(pair, torch.arange(count)):
+        return references
+    numbers = to_device(pair, references[0].mean.device)
+    return [reference.rows(numbers) for reference in references]
 
 
 def _projected_statistics(encoded: Encoded) -> Encoded:

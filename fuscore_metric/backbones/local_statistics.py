@@ -28,24 +28,21 @@ Looks = tuple[Tensor, ...]
 class CellMoments(torch.autograd.Function):
     """Mean of a map, of its square, and of its products with other maps, over a grid of cells.
 
-    All in one pass, a row of cells at a time: these maps are larger than a CPU's cache, and reading
-    them once for each mean took longer than the convolutions. And a backward pass keeps no product.
+    A backward pass keeps no product.
     """
 
     @staticmethod
     def forward(ctx: Any, map_: Tensor, grid: int, *others: Tensor) -> tuple[Tensor, ...]:
         """(N, C, h, w) and others, of N or one -> (N, C, grid, grid), 2 + len(others) times."""
         ctx.save_for_backward(map_, *others)
-        sums, windows = [], _windows(map_.shape[2], grid)
-        for place in windows:
-            part = map_[:, :, place]
-            sums.append(_sum_of_rows(part))
-            sums += [_sum_of_rows(part * factor[:, :, place]) for factor in (map_, *others)]
+        ctx.grid = grid
+        row_sums = _sums_by_window if map_.device.type == "cpu" else _sums_at_once
+        # Apple's GPUs have no float64.
+        wide = torch.float32 if map_.device.type == "mps" else torch.float64
+        rows, columns = (_members(map_.shape[axis], grid, map_.device).to(wide) for axis in (2, 3))
         # In float64 from here on: a variance is a small difference of these means.
-        columns = _columns(map_, grid)
-        means = torch.stack(sums).to(columns.dtype) @ columns  # (grid x K, N, C, grid)
-        heights = means.new_tensor([place.stop - place.start for place in windows])
-        means = means.reshape(grid, -1, *means.shape[1:]) / heights.view(-1, 1, 1, 1, 1)
+        means = row_sums(map_, others, grid).to(wide) @ (columns / columns.sum(0))
+        means = means / rows.sum(0).view(-1, 1, 1, 1, 1)  # (grid, K, N, C, grid)
         return tuple(means.movedim(0, 3))  # K times (N, C, grid, grid)
 
     @staticmethod
@@ -53,10 +50,12 @@ class CellMoments(torch.autograd.Function):
         """Differentiable itself."""
         map_, *others = ctx.saved_tensors
         needed, _, *needed_others = ctx.needs_input_grad
-        mean, square, *products = (
-            torch.ops.aten._adaptive_avg_pool2d_backward(slope.contiguous().to(map_.dtype), map_)
-            for slope in slopes
+        rows, columns = (
+            _members(map_.shape[axis], ctx.grid, map_.device).to(map_.dtype) for axis in (2, 3)
         )
+        rows, columns = rows / rows.sum(0), columns / columns.sum(0)
+        # (N, C, h, w) each
+        mean, square, *products = (rows @ slope.to(map_.dtype) @ columns.T for slope in slopes)
         own = None
         if needed:
             own = mean + 2 * square * map_
@@ -69,19 +68,48 @@ class CellMoments(torch.autograd.Function):
         return own, None, *beside
 
 
-def _windows(length: int, grid: int) -> list[slice]:
-    """Where the cells of adaptive pooling lie; they overlap where the length is no multiple."""
-    return [slice(n * length // grid, -(-(n + 1) * length // grid)) for n in range(grid)]
+def _sums_by_window(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
+    """Sums over the rows of each cell: (grid, K, N, C, w) of K = 2 + len(others) products.
+
+    For CPUs, a row of cells at a time: these maps are larger than the cache, and reading them once
+    for each mean took longer than the convolutions.
+    """
+    length, sums = map_.shape[2], []
+    for number in range(grid):
+        place = slice(number * length // grid, -(-(number + 1) * length // grid))
+        part = map_[:, :, place]
+        sums.append(_sum_of_rows(part))
+        sums += [_sum_of_rows(part * factor[:, :, place]) for factor in (map_, *others)]
+    stacked = torch.stack(sums)  # (grid K, N, C, w)
+    return stacked.view(grid, -1, *stacked.shape[1:])
 
 
-def _columns(map_: Tensor, grid: int) -> Tensor:
-    """(w, grid): a product with it takes means over the columns of each cell."""
-    # Apple's GPUs have no float64.
-    dtype = torch.float32 if map_.device.type == "mps" else torch.float64
-    columns = map_.new_zeros(map_.shape[3], grid, dtype=dtype)
-    for number, place in enumerate(_windows(map_.shape[3], grid)):
-        columns[place, number] = 1 / (place.stop - place.start)
-    return columns
+def _sums_at_once(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
+    """The same for GPUs, where each further operation costs time and memory is fast."""
+    count, channels, length, width = map_.shape
+    products = [map_, *(map_ * factor for factor in (map_, *others))]
+    if length % grid == 0:
+        cells = count, channels, grid, length // grid, width
+        sums = [product.view(cells).sum(3) for product in products]
+    else:
+        # Cells overlap by a row, so rows are taken out for each; all cells get as many as the
+        # highest has, and what one has too many counts nothing.
+        members = _members(length, grid, map_.device)  # (h, grid)
+        highest = -(-length // grid) + 1
+        order = members.int().argsort(dim=0, descending=True, stable=True)[:highest].T
+        counted = members.T.gather(1, order)[..., None].to(map_.dtype)  # (grid, highest, 1)
+        sums = [(product[:, :, order] * counted).sum(3) for product in products]
+    return torch.stack(sums).movedim(3, 0)  # from (K, N, C, grid, w)
+
+
+def _members(length: int, grid: int, device: torch.device) -> Tensor:
+    """(length, grid) bool: which rows or columns lie in a cell, as in adaptive pooling.
+
+    Cells overlap where the length is no multiple of the grid. Made on the device: a copy from the
+    CPU would make a GPU wait.
+    """
+    place, cell = torch.arange(length, device=device)[:, None], torch.arange(grid, device=device)
+    return (place >= cell * length // grid) & (place < -(-(cell + 1) * length // grid))
 
 
 def _sum_of_rows(map_: Tensor) -> Tensor:
@@ -133,12 +161,24 @@ def with_edges(pixels: Tensor) -> Tensor:
         of their mean over channels.
     """
     grey = F.pad(pixels.mean(1, keepdim=True), (1, 1, 1, 1), mode="replicate")
-    down = grey.new_tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -2.0, -1.0]]) / 4
-    ring = grey.new_tensor([[0.0, 1.0, 0.0], [1.0, -4.0, 1.0], [0.0, 1.0, 0.0]]) / 2
-    edges = F.conv2d(grey, torch.stack([down, down.T, ring])[:, None])
+    edges = F.conv2d(grey, _edge_kernels(grey))
     # The root's slope is infinite at 0, where the picture is flat.
     gradient = (edges[:, :2].square().sum(1, keepdim=True) + 1e-6).sqrt()
     return torch.cat([pixels, gradient, edges[:, 2:].abs()], dim=1)
+
+
+def _edge_kernels(like: Tensor) -> Tensor:
+    """(3, 1, 3, 3): Sobel's two kernels, and the sum of second differences along both axes.
+
+    Computed on the device: a copy of numbers from the CPU would make a GPU wait.
+    """
+    place = torch.arange(3, device=like.device, dtype=like.dtype)
+    slope = 1 - place  # 1, 0, -1
+    middle = 1 - slope.abs()  # 0, 1, 0
+    smooth, curve = 1 + middle, 1 - 3 * middle  # 1, 2, 1 and 1, -2, 1
+    down = torch.outer(slope, smooth) / 4
+    ring = (torch.outer(middle, curve) + torch.outer(curve, middle)) / 2
+    return torch.stack([down, down.T, ring])[:, None]
 
 
 def edge_pyramid(pixels: Tensor, octaves: int) -> list[Tensor]:

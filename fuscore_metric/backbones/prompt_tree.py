@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from inspect import signature
+from itertools import accumulate
 from typing import Any
 
 import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaModel
+
+from fuscore_metric.placement import to_device
 
 Prefix = list[tuple[Tensor, Tensor]]
 """Keys and values of a language model's layers: (U, heads, P, width) each."""
@@ -63,7 +66,7 @@ def rows(sources: Tensor, pair: Tensor) -> Tensor:
     """(U, ...) of the source pairs -> (N, ...) of their fused images, no copy for one pair."""
     if len(sources) == 1:
         return sources.expand(len(pair), *sources.shape[1:])
-    return sources[pair]
+    return sources[to_device(pair, sources.device)]
 
 
 def tree_positions(first: int, stem: int, branches: Sequence[int]) -> Tensor:
@@ -103,9 +106,10 @@ def tree_mask(prefix: int, stem: int, branches: Sequence[int], like: Tensor) -> 
     seen = related & (place <= place[:, None])  # (L, L)
     seen = torch.cat([torch.ones(len(owner), prefix, dtype=torch.bool), seen], dim=1)
     mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill(~seen, torch.finfo(like.dtype).min)
-    return mask[None, None].to(like.device)
+    return to_device(mask[None, None], like.device)
 
 
-def branch_ends(stem: int, branches: Sequence[int]) -> Tensor:
-    """(A,) where in the sequence each branch ends: its last token."""
-    return torch.tensor(branches).cumsum(0) + stem - 1
+def branch_ends(states: Tensor, stem: int, branches: Sequence[int]) -> Tensor:
+    """Take the last token of each branch: (N, L, D) -> (N, A, D)."""
+    ends = accumulate(branches, initial=stem - 1)
+    return torch.stack([states[:, end] for end in list(ends)[1:]], dim=1)

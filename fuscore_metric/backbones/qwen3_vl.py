@@ -11,6 +11,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from fuscore_metric.backbones.base import Encoded
 from fuscore_metric.backbones.qwen_vl import QwenVL
+from fuscore_metric.placement import to_device
 from fuscore_metric.prompts import ImageName
 
 
@@ -37,7 +38,8 @@ class Qwen3VL(QwenVL):
     ) -> dict[str, Any]:
         parts = [encoded[f"{name}_deepstack"] for name in names]
         layers = torch.cat(parts, dim=2).transpose(0, 1).flatten(1, 2)  # (layers, B x K T, D)
+        mask = to_device(is_image, layers.device)
         return {
-            "visual_pos_masks": is_image.to(layers.device).expand(len(parts[0]), -1),  # (B, L)
+            "visual_pos_masks": mask.expand(len(parts[0]), -1),  # (B, L)
             "deepstack_visual_embeds": list(layers),
         }

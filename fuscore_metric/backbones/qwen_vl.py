@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+from typing_extensions import Self
 
 from fuscore_metric.backbones.base import INT8, Backbone, Encoded, no_autocast
 from fuscore_metric.backbones.patches import patchify
@@ -36,6 +37,7 @@ from fuscore_metric.backbones.prompt_tree import (
 from fuscore_metric.backbones.qwen_chat import Question, QwenChat
 from fuscore_metric.checkpoint import CheckpointError
 from fuscore_metric.images import fit_pixels, resize
+from fuscore_metric.placement import to_device
 from fuscore_metric.prompts import (
     DEFAULT_ASPECT,
     IMAGE_ORDER,
@@ -133,7 +135,7 @@ class QwenVL(Backbone):
         return read_prefix(
             self.model.model.language_model,
             inputs_embeds=embeddings,
-            position_ids=positions[..., : len(is_image)].to(embeddings.device),
+            position_ids=to_device(positions[..., : len(is_image)], embeddings.device),
             **self._language_options(encoded, names, is_image),
         )
 
@@ -176,10 +178,10 @@ class QwenVL(Backbone):
             encoded["pair"],
             inputs_embeds=torch.cat([images, *texts], dim=1),  # (N, L, D)
             attention_mask=tree_mask(before, stem, lengths, images),
-            position_ids=torch.cat(places, dim=-1).to(images.device),
+            position_ids=to_device(torch.cat(places, dim=-1), images.device),
             **self._language_options(encoded, names, F.pad(is_image, (0, sum(lengths)))),
         )
-        return states[:, branch_ends(stem, lengths)]
+        return branch_ends(states, stem, lengths)
 
     def pixels(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Resize, normalise and cut into patches.
@@ -196,10 +198,11 @@ class QwenVL(Backbone):
         budget = {name: options[name] for name in ("min_pixels", "max_pixels")}
         size = fit_pixels(*images.shape[-2:], multiple=patch * merge, **budget)
         resized = resize(images, size)
-        mean = resized.new_tensor(options["image_mean"]).view(-1, 1, 1)  # (3, 1, 1)
-        std = resized.new_tensor(options["image_std"]).view(-1, 1, 1)  # (3, 1, 1)
+        normal = torch.tensor([options["image_mean"], options["image_std"]])  # (2, 3)
+        mean, std = to_device(normal, resized.device)[..., None, None]  # (3, 1, 1) each
         patches = patchify((resized - mean) / std, patch, merge, time)
-        grid = torch.tensor([1, size[0] // patch, size[1] // patch], device=images.device)
+        sides = torch.tensor([1, size[0] // patch, size[1] // patch])
+        grid = to_device(sides, images.device)
         return patches, grid.expand(len(images), -1)  # (N, 3)
 
     def _look(self, images: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
@@ -274,12 +277,13 @@ class QwenVL(Backbone):
         text = self._text(spread, images)
         images = images.to(text.device)  # parts of a big model may be on different devices
         is_image = torch.tensor(spread) == self.chat.image_id
-        return text.index_copy(1, is_image.nonzero().flatten().to(text.device), images), is_image
+        places = to_device(is_image.nonzero().flatten(), text.device)
+        return text.index_copy(1, places, images), is_image
 
     def _text(self, ids: list[int], like: Tensor) -> Tensor:
         """Embeddings of tokens, for each row of `like`: (B, L, D)."""
         embedding = self.model.get_input_embeddings()
-        embedded: Tensor = embedding(torch.tensor(ids, device=like.device))
+        embedded: Tensor = embedding(to_device(torch.tensor(ids), like.device))
         return embedded.expand(len(like), -1, -1)
 
     def _positions(self, grid: Tensor, tokens: int) -> Tensor:
@@ -317,7 +321,7 @@ class QwenVL(Backbone):
         head = self.model.lm_head
         # Training may run under autocast, which would narrow the product again.
         with present(head), no_autocast(last.device):
-            ids = level_ids.to(head.weight.device)
+            ids = to_device(level_ids, head.weight.device)
             weight = head.weight[ids].to(last.device, wide)  # (A, 5, D)
             logits = torch.einsum("nad,ald->nal", last.to(wide), weight)
             return logits if head.bias is None else logits + head.bias[ids].to(logits)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import typer
 
-from fuscore_metric.cli._options import CHOICES, check_names, check_options
+from fuscore_metric.cli._options import AUTO, CHOICES, check_names, check_options
 from fuscore_metric.cli._run import (
     SHOWN_ERRORS,
     Interrupts,
@@ -96,7 +96,8 @@ def _here(
 ) -> None:
     with start_up():
         engine.check()
-        check_options(scoring.aspect, scoring.device, scoring.dtype, aspects=CHOICES)
+        device = check_options(scoring.aspect, scoring.device, scoring.dtype, aspects=CHOICES)
+        scoring = replace(scoring, device=device)
         from fuscore_metric.manifest import read_manifest
 
         entries = read_manifest(manifest)
@@ -116,6 +117,8 @@ def _on_ray(
         engine.check()
         # Not the device: this machine may have none of the GPUs that the actors have.
         check_names(scoring.aspect, scoring.dtype, aspects=CHOICES)
+        if scoring.device == AUTO:
+            scoring = replace(scoring, device="cuda" if engine.gpus_per_actor else "cpu")
         source = str(manifest.resolve())
         settings = scoring.describe(ir=source, vis=source)
         from fuscore_metric.engines.on_ray import score_manifest

@@ -8,9 +8,11 @@ from typing import Annotated
 
 import typer
 
-from fuscore_metric.placement import DTYPES, check_device
+from fuscore_metric.placement import DTYPES, check_device, default_device
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
 
+AUTO = "auto"
+"""The device if nobody names one."""
 CHOICES = (*ASPECTS, ALL_ASPECTS)
 """What `--aspect` can be where all at once may be asked for."""
 
@@ -43,8 +45,8 @@ Aspect = Annotated[
 Device = Annotated[
     str,
     typer.Option(
-        help="Where to compute, such as cpu or cuda.",
-        autocompletion=one_of("cpu", "cuda", "cuda:0", "mps"),
+        help="Where to compute: cpu, cuda, cuda:1, mps; auto is cuda where there is one, else cpu.",
+        autocompletion=one_of(AUTO, "cpu", "cuda", "cuda:0", "mps"),
     ),
 ]
 Dtype = Annotated[
@@ -56,13 +58,20 @@ Dtype = Annotated[
 ]
 
 
-def check_options(aspect: str, device: str, dtype: str | None, *, aspects: tuple[str, ...]) -> None:
-    """Refuse an unknown aspect or dtype, or an unusable device, as typer refuses a bad option."""
+def check_options(aspect: str, device: str, dtype: str | None, *, aspects: tuple[str, ...]) -> str:
+    """Refuse an unknown aspect or dtype, or an unusable device, as typer refuses a bad option.
+
+    Returns:
+        The device; that which `AUTO` stands for here.
+    """
     check_names(aspect, dtype, aspects=aspects)
+    if device == AUTO:
+        return str(default_device())
     try:
         check_device(device)
     except ValueError as error:
         raise typer.BadParameter(str(error), param_hint="--device") from error
+    return device
 
 
 def check_names(aspect: str, dtype: str | None, *, aspects: tuple[str, ...]) -> None:

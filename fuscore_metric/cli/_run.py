@@ -58,7 +58,7 @@ class Scoring:
         weights: "embedded", a directory, or a hub id.
         revision: Hub revision of the weights.
         aspect: What to judge.
-        device: Where to compute.
+        device: Where to compute; `AUTO` until the options were checked.
         dtype: Floating dtype of the weights, or None.
         batch_size: Triples computed at once.
     """

@@ -10,6 +10,7 @@ import typer
 
 from fuscore_metric.cli._console import make_console
 from fuscore_metric.cli._options import (
+    AUTO,
     CHOICES,
     Aspect,
     Device,
@@ -62,7 +63,7 @@ def compare(
     weights: Weights = "embedded",
     revision: Revision = None,
     aspect: Aspect = ALL_ASPECTS,
-    device: Device = "cpu",
+    device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
     output_format: Annotated[
@@ -94,7 +95,7 @@ def compare(
         if output_format not in FORMATS:
             raise typer.BadParameter(f"expected one of {', '.join(FORMATS)}", param_hint="--format")
         require_tables("compare")
-        check_options(aspect, device, dtype, aspects=CHOICES)
+        device = check_options(aspect, device, dtype, aspects=CHOICES)
     if results is not None:
         if ir is not None or vis is not None:
             raise typer.BadParameter("expected without --ir and --vis", param_hint="--results")

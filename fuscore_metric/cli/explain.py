@@ -9,6 +9,7 @@ import typer
 from rich.console import Console
 
 from fuscore_metric.cli._options import (
+    AUTO,
     Device,
     Dtype,
     Ir,
@@ -36,7 +37,7 @@ def explain(
     aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(ASPECTS)}.")] = (
         DEFAULT_ASPECT
     ),
-    device: Device = "cpu",
+    device: Device = AUTO,
     dtype: Dtype = None,
 ) -> None:
     """Draw where a fusion lost its score, against a plain average of the same sources.
@@ -46,7 +47,7 @@ def explain(
     with start_up():
         # As in `fuscore score`, whatever can fail without the model fails before its code is
         # imported.
-        check_options(aspect, device, dtype, aspects=ASPECTS)
+        device = check_options(aspect, device, dtype, aspects=ASPECTS)
         from fuscore_metric.images import as_images, check_triples
 
         _check_out(out, (ir, vis, fused))

@@ -10,6 +10,7 @@ import typer
 
 from fuscore_metric.cli._console import make_console
 from fuscore_metric.cli._options import (
+    AUTO,
     CHOICES,
     Aspect,
     Device,
@@ -61,7 +62,7 @@ def rank(
     weights: Weights = "embedded",
     revision: Revision = None,
     aspect: Aspect = ALL_ASPECTS,
-    device: Device = "cpu",
+    device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
     output_format: Annotated[
@@ -93,7 +94,7 @@ def rank(
         if output_format not in FORMATS:
             raise typer.BadParameter(f"expected one of {', '.join(FORMATS)}", param_hint="--format")
         require_tables("rank")
-        check_options(aspect, device, dtype, aspects=CHOICES)
+        device = check_options(aspect, device, dtype, aspects=CHOICES)
         from fuscore_metric.folders import match_folders, method_folders
 
         folders = method_folders(

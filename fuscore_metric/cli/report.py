@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fuscore_metric.cli._options import Device, check_options
+from fuscore_metric.cli._options import AUTO, Device, check_options
 from fuscore_metric.cli._run import Progressing, bar, say
 from fuscore_metric.cli._start_up import start_up
 from fuscore_metric.optional import require
@@ -55,7 +55,7 @@ def report(
         bool,
         typer.Option(help="Map where the best and the worst fusion of such a scene lost score."),
     ] = True,
-    device: Device = "cpu",
+    device: Device = AUTO,
     figures: Annotated[
         Path | None,
         typer.Option(help="Folder to write the figures to as PDF and PNG, in print style."),
@@ -72,7 +72,7 @@ def report(
     """
     require("`fuscore report`", *_PACKAGES, install="fuscore-metric[report]")
     _check_out(out, figures)
-    check_options(DEFAULT_ASPECT, device, None, aspects=ASPECTS)
+    device = check_options(DEFAULT_ASPECT, device, None, aspects=ASPECTS)
     from fuscore_metric.leaderboard.statistics import leaderboard
     from fuscore_metric.report.build import Report, render
     from fuscore_metric.report.data import make_grid

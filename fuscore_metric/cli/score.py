@@ -13,6 +13,7 @@ import typer
 
 from fuscore_metric.cli._manifest import ENGINES, Engine, score_file
 from fuscore_metric.cli._options import (
+    AUTO,
     CHOICES,
     Aspect,
     Device,
@@ -70,7 +71,7 @@ def score(
     weights: Weights = "embedded",
     revision: Revision = None,
     aspect: Aspect = DEFAULT_ASPECT,
-    device: Device = "cpu",
+    device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
     progress: Progressing = True,
@@ -154,7 +155,7 @@ def score(
     )
     ir, vis, given = _needed("--ir", ir), _needed("--vis", vis), _needed("--fused", given)
     with start_up():
-        check_options(aspect, device, dtype, aspects=CHOICES)
+        device = check_options(aspect, device, dtype, aspects=CHOICES)
         # Files are checked before the model's code is even imported: the usual mistake should
         # answer at once.
         paths = _listed(given)

@@ -26,7 +26,7 @@ from fuscore_metric.images import ImagesLike, InputError, as_images
 from fuscore_metric.judge import Judge
 from fuscore_metric.model import FuScore
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
-from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, predict
+from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, device_of, predict
 
 SCORE_RANGE_TEXT = "1, 5"
 MODES = {"fuscore": "NR", "fuscore_fr": "FR"}
@@ -137,7 +137,7 @@ class FuScoreArch(nn.Module):
             aspect=self.aspect,
             batch_size=self.batch_size,
         ).score
-        return scores.to(fused[0].device) if _has_a_place(target) else scores
+        return scores if device_of(target) is None else scores.to(fused[0].device)
 
     def _sources(
         self, reference: ImagesLike | None, ir: ImagesLike | None, vis: ImagesLike | None
@@ -216,13 +216,6 @@ def _made_by(backbone: Callable[[], FuScore | Backbone]) -> FuScore:
             f"Expected `backbone` to return a FuScore or a Backbone, got {type(made).__name__}"
         )
     return made
-
-
-def _has_a_place(images: ImagesLike) -> bool:
-    """Whether results belong where the images are: tensors, or a list that begins with one."""
-    if isinstance(images, (list, tuple)) and images:
-        return isinstance(images[0], Tensor)
-    return isinstance(images, Tensor)
 
 
 class _Unread(NamedTuple):

@@ -15,7 +15,7 @@ class OtherWeightsError(ValueError):
     """The weights that gave the scores cannot be had; the message says why, in one line."""
 
 
-def load_judge(settings: Mapping[str, Any], device: str = "cpu") -> FuScore:
+def load_judge(settings: Mapping[str, Any], device: str | None = None) -> FuScore:
     """Load the weights that the settings name, if they are still those that gave the scores.
 
     Never another model: a map by other weights would explain scores that are not in the table.
@@ -23,7 +23,7 @@ def load_judge(settings: Mapping[str, Any], device: str = "cpu") -> FuScore:
 
     Args:
         settings: Of the run; `source`, `revision`, `weights_hash`, `dtype` are used.
-        device: Where to compute.
+        device: Where to compute, as in `FuScore.from_pretrained`.
 
     Raises:
         OtherWeightsError: The settings do not say which, they cannot be loaded, or changed.

@@ -15,9 +15,10 @@ import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 from filelock import FileLock, Timeout
+from typing_extensions import Self
 
 from fuscore_metric.images import InputError
 from fuscore_metric.results.rows import COLUMNS, FILES, NAMES, Entry, Row

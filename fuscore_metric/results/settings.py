@@ -9,7 +9,9 @@ import sys
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
 from importlib.metadata import version
-from typing import Any, Self
+from typing import Any
+
+from typing_extensions import Self
 
 from fuscore_metric import __version__
 from fuscore_metric.locate import Checkpoint, fingerprint

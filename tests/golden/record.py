@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -201,7 +201,7 @@ def record(reason: str, triples: dict[str, Any]) -> str:
     if len(reason.split()) < 2:
         raise ValueError(f"Expected `reason` to say why scores may move, got {reason!r}")
     old = load()
-    stamp = {"date": datetime.now(UTC).isoformat("T", "seconds"), "reason": reason}
+    stamp = {"date": datetime.now(timezone.utc).isoformat("T", "seconds"), "reason": reason}
     new = {"recorded": stamp | surroundings(), "history": old["history"], "triples": triples}
     changed = differences(old, new)
     moved = movements(old["triples"], triples)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def make_fuscore(
         metrics=metrics,
         temperature=temperature,
         code_revision=code_revision(),
-        created=datetime.now(UTC).date().isoformat(),
+        created=datetime.now(timezone.utc).date().isoformat(),
     )
     return FuScore(backbone.eval(), spec)
 

@@ -1,0 +1,157 @@
+"""A GPU is never made to wait while batches are judged, followed on one that is not there.
+
+Waiting once per batch costs more than the batch: the GPU idles until the CPU has sent it the next
+few thousand operations. `tests/gpu` asks a real one.
+"""
+
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+
+from fuscore_metric import FuScore
+from fuscore_metric.checkpoint import FuScoreSpec
+from fuscore_metric.pictures import open_triples
+from fuscore_metric.scoring import judge_each
+from tests import tiny_qwen
+from tests.pretended_gpu import DEVICE, GpuTensor, pretended_gpu
+
+EXAMPLE = Path(__file__).parents[1] / "fuscore_metric" / "assets" / "example"
+HEIGHT, WIDTH = 60, 80
+
+
+@pytest.fixture
+def gpu():
+    with pretended_gpu() as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def on_cpu() -> FuScore:
+    return FuScore.from_pretrained(device="cpu")
+
+
+@pytest.fixture
+def model(gpu, on_cpu):
+    return gpu.model(copy.deepcopy(on_cpu))
+
+
+def images(count: int = 4) -> list[torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(count, 3, HEIGHT, WIDTH, generator=generator) for _ in range(3)]
+
+
+def page_locked(tensor):
+    return tensor.pin_memory().to(DEVICE, non_blocking=True)
+
+
+WAITS = {
+    "item": lambda x: x.sum().item(),
+    "truth": lambda x: bool((x > 0).all()),
+    "tolist": lambda x: x.tolist(),
+    "to the CPU": lambda x: x.cpu(),
+    "equal": lambda x: torch.equal(x, x + 1),
+    "nonzero": lambda x: x.nonzero(),
+    "mask": lambda x: x[x > 0],
+    "unique": lambda x: x.unique(),
+    "repeat_interleave": lambda x: torch.arange(2, device=DEVICE).repeat_interleave(x[0].long()),
+    "torch.tensor": lambda x: torch.tensor([1, 2], device=x.device),
+    "new_tensor": lambda x: x.new_tensor([1, 2]),
+    "blocking copy": lambda x: torch.ones(2).to(DEVICE),
+    "pageable memory": lambda x: torch.ones(2).to(DEVICE, non_blocking=True),
+    "copy_": lambda x: x.copy_(torch.ones(2, 2)),
+    "index on the CPU": lambda x: x[torch.tensor([1, 0])],
+    "list as an index": lambda x: x[:, [1, 0]],
+}
+SENT = {
+    "page-locked memory": lambda x: page_locked(torch.ones(2)),
+    "arithmetic": lambda x: (x * 2 + x.mean()).to(torch.float64).softmax(-1),
+    "index on the GPU": lambda x: x[torch.arange(2, device=DEVICE)],
+    "slices": lambda x: x[..., 1:, None],
+    "made there": lambda x: torch.zeros(2, device=x.device).add_(1),
+    "on the CPU alone": lambda x: torch.tensor([1, 2]).tolist(),
+    "page-locked from the start": lambda x: torch.empty(2, pin_memory=True).to(
+        DEVICE, non_blocking=True
+    ),
+}
+
+
+@pytest.mark.parametrize("case", [*WAITS, *SENT])
+def test_it_knows_what_waits(gpu, case):
+    (WAITS | SENT)[case](GpuTensor(torch.ones(2, 2)))
+    assert bool(gpu.waits) == (case in WAITS), gpu.waits
+
+
+def test_it_computes_as_a_gpu_would(gpu):
+    numbers = torch.rand(2, 3)
+    x = GpuTensor(numbers)
+    assert x.device == DEVICE
+    assert torch.equal((x @ x.T).cpu(), numbers @ numbers.T)
+    with pytest.raises(RuntimeError, match="on cuda:0 and on the CPU"):
+        x + torch.ones(2, 3)
+
+
+# Each: the source pair of each of four fused images, and how many pairs there are.
+PAIRS = {"one each": (None, 4), "one for all": (None, 1), "given": ((0, 0, 1, 2), 3)}
+
+waits = pytest.mark.xfail(strict=False, reason="#20: the loop becomes free of waits in main")
+
+
+@waits
+@pytest.mark.parametrize("aspect", ["overall", "all"])
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_no_batch_makes_the_gpu_wait(gpu, model, aspect, pairs):
+    pair, count = PAIRS[pairs]
+    pair = None if pair is None else torch.tensor(pair)
+    ir, vis, fused = (GpuTensor(x) for x in images())
+    for _ in range(2):  # the first may fill what is kept
+        gpu.waits.clear()
+        model.judge(model.read(ir[:count], vis[:count]), fused, aspect, pair)
+    assert not gpu.waits
+
+
+@pytest.mark.parametrize("pairs", PAIRS)
+def test_scores_of_the_path_for_gpus_are_those_of_the_cpu(gpu, model, on_cpu, pairs):
+    pair, count = PAIRS[pairs]
+    pair = None if pair is None else torch.tensor(pair)
+    ir, vis, fused = images()
+    expected = on_cpu.judge(on_cpu.read(ir[:count], vis[:count]), fused, "all", pair).score
+    sources = model.read(GpuTensor(ir[:count]), GpuTensor(vis[:count]))
+    found = model.judge(sources, GpuTensor(fused), "all", pair).score
+    assert found.device == DEVICE
+    assert torch.allclose(found.cpu(), expected, atol=1e-5)
+
+
+def files():
+    fused = sorted(str(path) for path in EXAMPLE.glob("fused_*.png"))
+    return str(EXAMPLE / "ir.png"), str(EXAMPLE / "vis.png"), fused
+
+
+@waits
+@pytest.mark.parametrize("given", ["tensors on the CPU", "tensors on the GPU", "files"])
+def test_the_loop_over_batches_does_not_make_the_gpu_wait(gpu, model, given):
+    made = files() if given == "files" else images()
+    if given == "tensors on the GPU":
+        made = [GpuTensor(x) for x in made]
+    triples = open_triples(*made)  # looks at the values of tensors, once
+    list(judge_each(triples, model, batch_size=2))
+    gpu.waits.clear()
+    # Which sources are one picture is asked once, before the first batch.
+    judged = judge_each(triples, model, batch_size=2)
+    next(judged)
+    if given == "tensors on the GPU":
+        gpu.waits.clear()
+    for _, output in judged:
+        assert output.score.device == DEVICE
+    assert not gpu.waits
+
+
+@pytest.mark.parametrize("family", tiny_qwen.FAMILIES)
+def test_the_big_families_take_the_same_path_to_the_same_scores(gpu, family):
+    backbone = tiny_qwen.tiny_backbone(family)
+    on_cpu = FuScore(backbone, FuScoreSpec("tiny", family, backbone.preprocessing, "none"))
+    expected = on_cpu(*images(), aspect="all").score
+    model = gpu.model(copy.deepcopy(on_cpu))
+    found = model(*(GpuTensor(x) for x in images()), aspect="all").score
+    assert torch.allclose(found.cpu(), expected, atol=1e-4)
