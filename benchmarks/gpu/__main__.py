@@ -6,6 +6,7 @@ Light to import: processes that a stage spawns import it again.
 from __future__ import annotations
 
 import argparse
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,8 @@ def main() -> None:
 
     if given.device == "cuda" and not torch.cuda.is_available():
         parser.error("no CUDA device is available here; --device cpu --quick tries the kit")
+    gc.collect()
+    gc.freeze()  # modules and the like, through which each later collection would go again
     plan = QUICK if given.quick else FULL
     kit = Kit(torch.device(given.device), given.out.resolve(), plan, quick=given.quick)
     sys.exit(0 if run(kit, given.only or list(plan.budgets)) else 1)

@@ -6,7 +6,7 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -41,7 +41,7 @@ def facts(device: torch.device) -> dict[str, Any]:
         "transformers": transformers.__version__,
         "packages": dict(_versions()),
         "system": platform.platform(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         "commit": commit(),
         "fuscore": __version__,
         "weights": read_spec(locate("embedded")).name,

@@ -49,7 +49,7 @@ def seen(call: Callable[[], object], device: torch.device) -> Seen:
     if device.type != "cuda":
         taken = {e.key: e.self_cpu_time_total / 1e6 for e in profiler.key_averages()}
         return Seen(_longest(taken), len(names), sum(taken.values()), attention)
-    kernels = [e for e in _events(profiler) if e.device_type == DeviceType.CUDA]
+    kernels = _kernels(profiler)
     taken = Counter[str]()
     for kernel in kernels:
         taken[kernel.name] += (kernel.time_range.end - kernel.time_range.start) / 1e6
@@ -67,8 +67,11 @@ def union(intervals: Iterable[tuple[float, float]]) -> float:
     return covered
 
 
-def _events(profiler: profile) -> list[Any]:
-    return list(profiler.events() or ())
+def _kernels(profiler: profile) -> list[Any]:
+    """What ran on the device; ranges that somebody named are drawn there too."""
+    events: Iterable[Any] = profiler.events() or ()
+    on_device = [event for event in events if event.device_type == DeviceType.CUDA]
+    return [event for event in on_device if not getattr(event, "is_user_annotation", False)]
 
 
 def _longest(taken: dict[str, float]) -> dict[str, float]:

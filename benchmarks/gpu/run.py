@@ -10,7 +10,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime, timezone
 from importlib.util import find_spec
 from types import FrameType
 
@@ -20,6 +20,10 @@ from fuscore_metric.checkpoint import MissingPackageError
 
 AGAIN = 5.0
 """Seconds after which a limit that was caught by a library is enforced again."""
+
+
+TRAINING = ("accelerate", "pandas", "peft", "scipy")
+"""Packages without which nothing is trained."""
 
 
 class SkippedError(Exception):
@@ -59,13 +63,11 @@ def run(kit: Kit, names: Sequence[str], stages: dict[str, Tasks] | None = None) 
     from benchmarks.gpu.facts import facts
     from benchmarks.gpu.stages import STAGES
 
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    started = datetime.now(timezone.utc).isoformat(timespec="seconds")
     command = " ".join(["python -m benchmarks.gpu", *sys.argv[1:]])
     asked = {"device": kit.device.type, "quick": kit.quick, "stages": list(names)}
     results = Results(kit.folder, {"command": command, "started": started, **asked})
     results.environment = facts(kit.device)
-    gc.collect()
-    gc.freeze()  # modules and the like, through which each later collection would go again
     for name in names:
         run_stage(results, kit, name, (stages or STAGES)[name])
     return all(stage.outcome != "failed" for stage in results.stages)
@@ -152,9 +154,25 @@ def cannot(error: Exception) -> str | None:
         return str(error)
     if isinstance(error, ModuleNotFoundError) and error.name:
         package = error.name.partition(".")[0]
-        if find_spec(package) is None:
-            return f"{package} is not installed"
+        return None if installed(package) else f"{package} is not installed"
     return None
+
+
+def installed(package: str) -> bool:
+    """Whether there is such a package; a plain folder of its name, as in `training/`, is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def need(*packages: str) -> None:
+    """Skip the task if a package is missing.
+
+    Raises:
+        SkippedError: One is; the message names it.
+    """
+    for package in packages:
+        if not installed(package):
+            raise SkippedError(f"{package} is not installed")
 
 
 def one_line(error: BaseException) -> str:

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from PIL import Image
+from typing_extensions import Self
 
 from benchmarks.accuracy.measures import classic
 

@@ -25,7 +25,6 @@ from PIL import Image
 from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
-from typing_extensions import Self
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 

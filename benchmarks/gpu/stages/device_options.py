@@ -47,8 +47,8 @@ def profile(kit: Kit, dtype: str) -> Iterator[Value]:
     call = partial(judge, model, images)
     wall, found = kit.seconds(call), seen(call, kit.device)
     yield Value("a batch", 1000 * wall, "ms", f"{kit.plan.batch} triples, without the profiler")
-    yield Value("launches", found.launches, "a batch")
     if kit.on_gpu:
+        yield Value("launches", found.launches, "a batch")
         idle = 100 * max(0.0, 1 - found.busy / wall)
         yield Value("device idle", idle, "% of the wall time", "launch overhead, waiting")
     total = sum(found.seconds.values())

@@ -6,7 +6,6 @@ import json
 import sys
 from collections.abc import Iterator
 from functools import partial
-from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +16,7 @@ from torch import Tensor
 from benchmarks.gpu import REPOSITORY, child
 from benchmarks.gpu.kit import Kit
 from benchmarks.gpu.record import Value
-from benchmarks.gpu.run import SkippedError, Task
+from benchmarks.gpu.run import TRAINING, Task, need
 from benchmarks.gpu.tiny_run import write_run
 from benchmarks.tiny_qwen import tiny_backbone
 from fuscore_metric import FuScore, FuScoreSpec
@@ -31,8 +30,9 @@ CONFIGS = {"ddp": "MULTI_GPU", "fsdp": "FSDP", "deepspeed": "DEEPSPEED"}
 def tasks(kit: Kit) -> Iterator[Task]:
     """Device maps, 4 bits, then what starts processes."""
     yield Task("device map, auto", lambda: placed(kit, "auto"), 2)
-    parts = {"model.visual": str(kit.device), "model.language_model": "cpu", "lm_head": "cpu"}
-    yield Task("device map, language model on the CPU", lambda: placed(kit, parts), 2)
+    main = 0 if kit.on_gpu else "cpu"
+    parts = {"model.visual": main, "model.language_model": "cpu", "lm_head": "cpu"}
+    yield Task("device map, language model kept on the CPU", lambda: placed(kit, parts), 2)
     yield Task("bitsandbytes, 4 bits", lambda: four_bits(kit), 2)
     yield Task("FSDP, fully_shard, one process", lambda: sharded(kit), 12)
     for name in CONFIGS:
@@ -61,6 +61,7 @@ def scores(kit: Kit, model: FuScore) -> Tensor:
 
 def placed(kit: Kit, device_map: Any) -> Iterator[Value]:
     """A model over devices against the same on one."""
+    need("accelerate")
     with TemporaryDirectory() as folder:
         write_model(folder)
         model = load(folder, device_map=device_map)
@@ -84,6 +85,7 @@ def compared(found: Tensor, expected: Tensor, what: str, most: float) -> Iterato
 
 def four_bits(kit: Kit) -> Iterator[Value]:
     """A language model in 4 bits against the whole one: random weights move far."""
+    need("accelerate", "bitsandbytes")
     with TemporaryDirectory() as folder:
         write_model(folder)
         model = load(folder, device=kit.device, quantize="4bit")
@@ -97,6 +99,7 @@ def four_bits(kit: Kit) -> Iterator[Value]:
 
 def sharded(kit: Kit) -> Iterator[Value]:
     """Loss and gradients of sharded layers against whole ones, in a process of its own."""
+    need(*TRAINING)
     command = [sys.executable, "-m", "benchmarks.gpu.sharded", kit.device.type]
     said = child.run(command, kit.folder / "fsdp.log")
     for name, value, note in json.loads(said.splitlines()[-1]):
@@ -105,9 +108,7 @@ def sharded(kit: Kit) -> Iterator[Value]:
 
 def launched(kit: Kit, name: str) -> Iterator[Value]:
     """Two steps of fine-tuning a tiny model, started as training/README.md says."""
-    for package in ("accelerate", *(["deepspeed"] if name == "deepspeed" else [])):
-        if find_spec(package) is None:
-            raise SkippedError(f"{package} is not installed")
+    need(*TRAINING, "tensorboard", "yaml", *(["deepspeed"] if name == "deepspeed" else []))
     config = REPOSITORY / "training" / "accelerate" / f"{name}.yaml"
     processes = ["--num_processes", "1", *([] if kit.on_gpu else ["--cpu"])]
     with TemporaryDirectory() as folder:

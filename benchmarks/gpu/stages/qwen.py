@@ -10,13 +10,13 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.kit import GIB, Kit
+from benchmarks.gpu.plan import COUNTED
 from benchmarks.gpu.profiling import seen
 from benchmarks.gpu.record import Value
-from benchmarks.gpu.run import Task
+from benchmarks.gpu.run import TRAINING, Task, need
 from benchmarks.gpu.stages.embedded import judge, share, sharing
 from benchmarks.speed.clock import seconds
 from fuscore_metric import FuScore
-from fuscore_metric.optional import require
 
 SHAPES = {"Qwen3-VL-2B": 12.0, "Qwen2.5-VL-7B": 18.0}
 """With about how many seconds a scoring measurement takes."""
@@ -68,7 +68,7 @@ def held(kit: Kit) -> int:
 
 def training_step(kit: Kit) -> Iterator[Value]:
     """Forward, backward and AdamW's step of LoRA, with checkpointing and two questions."""
-    require("LoRA", "peft", install="fuscore-metric[large]")
+    need(*TRAINING)
     from fuscore_training.losses import tripartite_loss
     from fuscore_training.trainer import LevelReader
     from fuscore_training.tuning import TuneOptions, tune
@@ -111,10 +111,6 @@ def training_step(kit: Kit) -> Iterator[Value]:
 def _scene(kit: Kit, seed: int, methods: int) -> dict[str, Tensor]:
     fused = kit.pictures(methods, 100 + seed)
     return {"ir": kit.pictures(1, 200 + seed), "vis": kit.pictures(1, 300 + seed), "fused": fused}
-
-
-COUNTED = 24.5
-"""GiB, by `benchmarks/full_size/memory.py` for this shape and batch: training/README.md."""
 
 
 def counted(kit: Kit) -> str:
