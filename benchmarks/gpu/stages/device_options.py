@@ -21,13 +21,12 @@ FORMATS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_
 
 
 def tasks(kit: Kit) -> Iterator[Task]:
-    """Profile, TF32, memory format and `torch.compile`."""
+    """Profile, TF32 and memory format; `compiled` is for the end, as it may take long."""
     for dtype in ("float32", "bfloat16"):
         yield Task(f"profile, {dtype}", partial(profile, kit, dtype), 3)
     yield Task("TF32", lambda: tf32_off_and_on(kit), 2)
     for dtype in ("float32", "bfloat16"):
         yield Task(f"memory format, {dtype}", partial(memory_format, kit, dtype), 2)
-    yield Task("torch.compile", lambda: compiled(kit), 20)
 
 
 def judge(model: FuScore, images: Images) -> torch.Tensor:

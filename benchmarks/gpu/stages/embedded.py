@@ -13,7 +13,6 @@ import torch
 from benchmarks.gpu.kit import MIB, Images, Kit
 from benchmarks.gpu.record import Value
 from benchmarks.gpu.run import SkippedError, Task
-from benchmarks.gpu.stages import device_options
 from benchmarks.speed.shared import independent, limit, shared
 from benchmarks.speed.work import Rates, work
 from fuscore_metric import FuScore, FuScoreReward, score
@@ -26,7 +25,7 @@ HALVES = ("float32", "bfloat16")
 
 
 def tasks(kit: Kit) -> Iterator[Task]:
-    """What matters most comes first: what is left out of a slow run is at the end."""
+    """Tensors, files, `rank`, utilisation, reward."""
     for dtype in DTYPES:
         for batch in kit.plan.batches:
             call = partial(tensors, kit, dtype, batch)
@@ -37,7 +36,6 @@ def tasks(kit: Kit) -> Iterator[Task]:
     for dtype in DTYPES:
         yield Task(f"share of a matrix product, {dtype}", partial(utilisation, kit, dtype), 2)
     yield Task("reward step", lambda: reward_step(kit), 2)
-    yield from device_options.tasks(kit)
 
 
 def judge(model: FuScore, images: Images) -> torch.Tensor:

@@ -18,7 +18,7 @@ from benchmarks.speed.scenes import Triple
 from fuscore_metric import FuScore, rank
 
 BIG = "Qwen3-VL-2B"
-POOLED = 4
+POOLED = 16
 """Triples for a pool of processes are so many times those for one process."""
 
 
