@@ -17,6 +17,12 @@ HUMAN_SEVERITY_COLUMNS = (
 )
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    """But for `-m gpu`, tests are those of a CPU on every machine, and so is what they start."""
+    if config.option.markexpr != "gpu":
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread():
     """Tiny tensors only lose time in a second thread, and one thread adds up in one order."""

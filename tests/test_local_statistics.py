@@ -7,8 +7,8 @@ from fuscore_metric.backbones.local_statistics import (
     CellMoments,
     LocalStatistics,
     Maps,
-    _sums_at_once,
-    _sums_by_window,
+    _means_at_once,
+    _means_by_window,
     stronger,
 )
 
@@ -67,7 +67,7 @@ def test_sums_of_many_numbers_stay_exact():
 def test_gpus_sum_what_cpus_sum(size, last):
     """The two ways differ in the order of reading only."""
     map_, other = (maps(*size, last=last, seed=seed, dtype=torch.float64) for seed in range(2))
-    by_window, at_once = (f(map_, [other], GRID) for f in (_sums_by_window, _sums_at_once))
+    by_window, at_once = (f(map_, [other], GRID) for f in (_means_by_window, _means_at_once))
     assert by_window.shape == at_once.shape
     assert torch.allclose(by_window, at_once, rtol=1e-12)
 

@@ -36,14 +36,8 @@ class CellMoments(torch.autograd.Function):
         """(N, C, h, w) and others, of N or one -> (N, C, grid, grid), 2 + len(others) times."""
         ctx.save_for_backward(map_, *others)
         ctx.grid = grid
-        row_sums = _sums_by_window if map_.device.type == "cpu" else _sums_at_once
-        # Apple's GPUs have no float64.
-        wide = torch.float32 if map_.device.type == "mps" else torch.float64
-        rows, columns = (_members(map_.shape[axis], grid, map_.device).to(wide) for axis in (2, 3))
-        # In float64 from here on: a variance is a small difference of these means.
-        means = row_sums(map_, others, grid).to(wide) @ (columns / columns.sum(0))
-        means = means / rows.sum(0).view(-1, 1, 1, 1, 1)  # (grid, K, N, C, grid)
-        return tuple(means.movedim(0, 3))  # K times (N, C, grid, grid)
+        means = _means_by_window if map_.device.type == "cpu" else _means_at_once
+        return tuple(means(map_, others, grid))  # K times (N, C, grid, grid)
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
@@ -51,9 +45,8 @@ class CellMoments(torch.autograd.Function):
         map_, *others = ctx.saved_tensors
         needed, _, *needed_others = ctx.needs_input_grad
         rows, columns = (
-            _members(map_.shape[axis], ctx.grid, map_.device).to(map_.dtype) for axis in (2, 3)
+            _cell_weights(map_.shape[axis], ctx.grid, map_.device).to(map_.dtype) for axis in (2, 3)
         )
-        rows, columns = rows / rows.sum(0), columns / columns.sum(0)
         # (N, C, h, w) each
         mean, square, *products = (rows @ slope.to(map_.dtype) @ columns.T for slope in slopes)
         own = None
@@ -68,48 +61,62 @@ class CellMoments(torch.autograd.Function):
         return own, None, *beside
 
 
-def _sums_by_window(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
-    """Sums over the rows of each cell: (grid, K, N, C, w) of K = 2 + len(others) products.
+def _means_by_window(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
+    """Means over the cells of K = 2 + len(others) products: (K, N, C, grid, grid) float64.
 
     For CPUs, a row of cells at a time: these maps are larger than the cache, and reading them once
     for each mean took longer than the convolutions.
     """
-    length, sums = map_.shape[2], []
-    for number in range(grid):
-        place = slice(number * length // grid, -(-(number + 1) * length // grid))
+    sums, windows = [], _windows(map_.shape[2], grid)
+    for place in windows:
         part = map_[:, :, place]
         sums.append(_sum_of_rows(part))
         sums += [_sum_of_rows(part * factor[:, :, place]) for factor in (map_, *others)]
-    stacked = torch.stack(sums)  # (grid K, N, C, w)
-    return stacked.view(grid, -1, *stacked.shape[1:])
+    # In float64 from here on: a variance is a small difference of these means.
+    means = torch.stack(sums).double() @ _cell_weights(map_.shape[3], grid, map_.device)
+    means = means.view(grid, -1, *means.shape[1:])  # (grid, K, N, C, grid)
+    heights = means.new_tensor([place.stop - place.start for place in windows])
+    return (means / heights.view(-1, 1, 1, 1, 1)).movedim(0, 3)
 
 
-def _sums_at_once(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
+def _means_at_once(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
     """The same for GPUs, where each further operation costs time and memory is fast."""
-    count, channels, length, width = map_.shape
+    # First the axis that cells cut evenly: there a large map becomes small without a copy.
+    first, second = (3, 2) if map_.shape[3] % grid == 0 else (2, 3)
     products = [map_, *(map_ * factor for factor in (map_, *others))]
+    halfway = torch.stack([_means_along(product, first, grid) for product in products])
+    return _means_along(halfway.to(_wide(map_.device)), second + 1, grid)
+
+
+def _means_along(values: Tensor, axis: int, grid: int) -> Tensor:
+    """Means over the cells along one of the last two axes, whose length becomes `grid`."""
+    length, shape = values.shape[axis], values.shape
     if length % grid == 0:
-        cells = count, channels, grid, length // grid, width
-        sums = [product.view(cells).sum(3) for product in products]
-    else:
-        # Cells overlap by a row, so rows are taken out for each; all cells get as many as the
-        # highest has, and what one has too many counts nothing.
-        members = _members(length, grid, map_.device)  # (h, grid)
-        highest = -(-length // grid) + 1
-        order = members.int().argsort(dim=0, descending=True, stable=True)[:highest].T
-        counted = members.T.gather(1, order)[..., None].to(map_.dtype)  # (grid, highest, 1)
-        sums = [(product[:, :, order] * counted).sum(3) for product in products]
-    return torch.stack(sums).movedim(3, 0)  # from (K, N, C, grid, w)
+        return values.view(*shape[:axis], grid, length // grid, *shape[axis + 1 :]).mean(axis + 1)
+    weights = _cell_weights(length, grid, values.device)
+    values = values.to(weights.dtype)
+    return values @ weights if axis == values.ndim - 1 else weights.T @ values
 
 
-def _members(length: int, grid: int, device: torch.device) -> Tensor:
-    """(length, grid) bool: which rows or columns lie in a cell, as in adaptive pooling.
+def _windows(length: int, grid: int) -> list[slice]:
+    """Where the cells of adaptive pooling lie; they overlap where the length is no multiple."""
+    return [slice(n * length // grid, -(-(n + 1) * length // grid)) for n in range(grid)]
 
-    Cells overlap where the length is no multiple of the grid. Made on the device: a copy from the
-    CPU would make a GPU wait.
+
+def _cell_weights(length: int, grid: int, device: torch.device) -> Tensor:
+    """(length, grid): a product with it takes means over the cells of `_windows`.
+
+    float64, float32 on Apple's GPUs. Made on the device: a copy from the CPU would make a GPU wait.
     """
     place, cell = torch.arange(length, device=device)[:, None], torch.arange(grid, device=device)
-    return (place >= cell * length // grid) & (place < -(-(cell + 1) * length // grid))
+    inside = (place >= cell * length // grid) & (place < -(-(cell + 1) * length // grid))
+    inside = inside.to(_wide(device))
+    return inside / inside.sum(0)
+
+
+def _wide(device: torch.device) -> torch.dtype:
+    """The dtype in which small differences of large means are taken."""
+    return torch.float32 if device.type == "mps" else torch.float64  # Apple's GPUs have no other
 
 
 def _sum_of_rows(map_: Tensor) -> Tensor:
@@ -219,6 +226,8 @@ class Maps:
 
     def mean_of_looks(self, cells: Sequence[Tensor]) -> Tensor:
         """(N, C, grid, grid) of each look -> their mean, upright."""
+        if len(cells) == 1:
+            return cells[0]
         # Cells lie alike from left and right, also where the width is no multiple of the grid.
         upright = [m.flip(-1) if self.mirrored and n else m for n, m in enumerate(cells)]
         return torch.stack(upright).mean(0)
