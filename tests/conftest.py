@@ -9,7 +9,6 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
 HUMAN_SEVERITY_COLUMNS = (
     "fusion_method,distortion,level,parameter,scenes,mean_opinion_0_100,sd_between_scenes,"
@@ -46,6 +45,8 @@ def synthetic_pair(
     seed: int = 0, height: int = 96, width: int = 128
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """An infrared image with one hot target, and a textured visible image of the same size."""
+    from scipy import ndimage  # not at the top: tests on a GPU run without it
+
     rng = np.random.default_rng(seed)
 
     def rough(sigma: float) -> NDArray[np.float64]:
@@ -84,6 +85,8 @@ def write_severity(path: Path) -> None:
 
 def write_scenes(folder: Path, scenes: int, *, height: int = 48, width: int = 64) -> Path:
     """A data folder in the layout of the real one: colour in VIFB, grey in TNO, two methods."""
+    from scipy import ndimage
+
     for number in range(scenes):
         ir, vis = synthetic_pair(number, height, width)
         name, colour = ("VIFB", True) if number % 2 == 0 else ("TNO", False)

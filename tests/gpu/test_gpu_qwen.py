@@ -14,7 +14,7 @@ from tests.tiny_qwen import FAMILIES, tiny_backbone
 pytestmark = pytest.mark.gpu
 
 TOLERANCE = 1e-3
-"""Weights at random, of ten times the usual spread, turn rounding into more than trained ones do."""
+"""Weights at random, of ten times the usual spread, make more of rounding than trained ones."""
 
 
 @pytest.fixture(scope="module", params=FAMILIES)
