@@ -71,7 +71,7 @@ def write_crops(folder: Path, count: int, **size: int) -> tuple[list[str], list[
         for n, image in enumerate(images):
             path = folder / f"{name}_{n:03d}_{image.shape[1]}x{image.shape[2]}.png"
             pixels = (image * 255).round().to(torch.uint8)
-            Image.fromarray(pixels.movedim(0, -1).numpy()).save(path)
+            Image.fromarray(pixels.movedim(0, -1).numpy()).save(path, compress_level=1)
             columns[-1].append(str(path))
     ir, vis, fused = columns
     return ir, vis, fused

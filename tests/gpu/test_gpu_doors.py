@@ -99,6 +99,14 @@ def test_mixed_sizes_come_back_in_the_order_given(model, on_cpu, tmp_path):
     assert torch.allclose(found.cpu(), expected, atol=TOLERANCE)
 
 
+def test_large_images_are_made_smaller_as_on_the_cpu(device, model, on_cpu):
+    large = [torch.nn.functional.interpolate(x[:1], scale_factor=2) for x in example()]
+    assert large[0][0, 0].numel() > model.spec.preprocessing["max_pixels"]
+    expected = on_cpu(*large, aspect="all").score
+    found = model(*on(device, large), aspect="all").score
+    assert torch.allclose(found.cpu(), expected, atol=TOLERANCE)
+
+
 def test_all_that_predict_says_is_that_of_the_cpu(device, model, on_cpu):
     expected = predict(*crops(), model=on_cpu, aspect="all")
     found = predict(*on(device, crops()), model=model, aspect="all")
