@@ -11,6 +11,7 @@ class Plan:
 
     Attributes:
         budgets: Seconds of each stage; what does not fit is left out, and the results say so.
+        tests: Which of the tests, as pytest's `-k` takes it; "" for all.
         size: (height, width) of the images, in pixels.
         batches: Triples at once, of the embedded weights.
         batch: Triples at once where one batch is enough.
@@ -28,6 +29,7 @@ class Plan:
     """
 
     budgets: dict[str, float]
+    tests: str
     size: tuple[int, int]
     batches: tuple[int, ...]
     batch: int
@@ -45,7 +47,8 @@ class Plan:
 
 
 FULL = Plan(
-    budgets={"environment": 5, "tests": 70, "speed": 130, "peers": 40, "large": 80},
+    budgets={"environment": 5, "tests": 80, "speed": 130, "peers": 35, "large": 78},
+    tests="",
     size=(480, 640),
     batches=(1, 4, 16, 64, 256),
     batch=64,
@@ -64,6 +67,7 @@ FULL = Plan(
 
 QUICK = Plan(
     budgets={"environment": 20, "tests": 60, "speed": 90, "peers": 40, "large": 120},
+    tests="golden",
     size=(64, 96),
     batches=(1, 2),
     batch=2,

@@ -34,7 +34,8 @@ def tasks(kit: Kit) -> Iterator[Task]:
 def files(kit: Kit) -> list[Path]:
     """Files with such tests. On a CPU those of `tests/gpu`, which can be told the device."""
     folder = TESTS if kit.on_gpu else TESTS / "gpu"
-    return sorted(path for path in folder.rglob("test_*.py") if MARK in path.read_text())
+    found = [path for path in folder.rglob("test_*.py") if MARK in path.read_text()]
+    return sorted(found, key=lambda path: ("compile" in path.name, path))  # the slowest last
 
 
 def run(kit: Kit) -> Iterator[Value | Measurement]:
@@ -43,6 +44,7 @@ def run(kit: Kit) -> Iterator[Value | Measurement]:
     if not chosen:
         raise SkippedError("there are no tests for this device")
     options = ["-m", "gpu", "-q", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
+    options += ["-k", kit.plan.tests]
     command = [sys.executable, "-m", "pytest", "-p", "benchmarks.gpu.pytest_lines", *options]
     command += map(str, chosen)
     log, seen = kit.folder / "tests.log", 0
