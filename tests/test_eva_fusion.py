@@ -13,7 +13,6 @@ import datasets
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import synthetic_pair
 from fuscore_training import eva_fusion
 from fuscore_training.cli import app
 from fuscore_training.dataset_columns import find_columns
@@ -33,6 +32,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from fuscore_metric.images import as_images
+from tests.conftest import synthetic_pair
 
 SCORE_NAMES = [
     "Thermal Retention",

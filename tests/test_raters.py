@@ -6,7 +6,6 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import synthetic_pair
 from fuscore_training.cli import app
 from fuscore_training.import_report import read_report
 from fuscore_training.mean_opinions import SIGMA_FLOOR, import_mean_opinions
@@ -22,6 +21,8 @@ from fuscore_training.scale_values import ALPHA, scale_values
 from PIL import Image
 from scipy.special import ndtr
 from typer.testing import CliRunner
+
+from tests.conftest import synthetic_pair
 
 METHODS = ("A", "B", "C", "D")
 SCENES = ("s", "t")
