@@ -234,9 +234,10 @@ class _Reader:
 
 def out_of_memory(error: BaseException) -> bool:
     """Whether an exception says that memory ran out, on a GPU or on the CPU."""
-    # torch has no class of its own for the CPU.
+    # torch has no class of its own for the CPU, nor for a kernel that CUDA cannot load any more.
+    said = ("DefaultCPUAllocator", "CUDA error: out of memory")
     return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and "DefaultCPUAllocator" in str(error)
+        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
     )
 
 
