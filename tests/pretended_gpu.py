@@ -20,6 +20,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves, tree_map
 
@@ -200,12 +201,22 @@ def pretended_gpu() -> Iterator[PretendedGpu]:
     torch._C._set_only_lift_cpu_tensors(True)  # `torch.tensor(..., device="cuda")` shows its copy
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(torch.cuda, "_lazy_init", lambda: None)
+        # A PyTorch that was built for CUDA asks the GPU which of its kernels to take.
+        patch.setattr(functional, "scaled_dot_product_attention", _attention)
         try:
             with torch.no_grad(), PretendedGpu() as gpu:
                 yield gpu
         finally:
             guards[_CUDA] = before
             torch._C._set_only_lift_cpu_tensors(lift_before)
+
+
+def _attention(
+    query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False
+):
+    plain = aten._scaled_dot_product_attention_math
+    options = {"scale": scale, "enable_gqa": enable_gqa}
+    return plain(query, key, value, attn_mask, dropout_p, is_causal, **options)[0]
 
 
 def _on_gpu(device) -> bool:

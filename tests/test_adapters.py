@@ -274,15 +274,6 @@ class TestPlacement:
         with pytest.raises(CheckpointError, match="overflow in float16"):
             choose_dtype("float16", Qwen3VL, on_cpu=False)
 
-    @pytest.mark.gpu
-    def test_on_a_gpu_in_bfloat16(self, saved, adapted):
-        loaded = FuScore.from_pretrained(saved, device="cuda")
-        assert loaded.dtype == torch.bfloat16
-        with torch.no_grad():
-            found = loaded(*(x.cuda() for x in images())).score.cpu()
-            expected = adapted(*images()).score
-        assert torch.allclose(found, expected, atol=0.2)
-
 
 class TestQuantised:
     def test_says_what_to_install(self, saved, monkeypatch):

@@ -95,10 +95,7 @@ def test_it_computes_as_a_gpu_would(gpu):
 # Each: the source pair of each of four fused images, and how many pairs there are.
 PAIRS = {"one each": (None, 4), "one for all": (None, 1), "given": ((0, 0, 1, 2), 3)}
 
-waits = pytest.mark.xfail(strict=False, reason="#20: the loop becomes free of waits in main")
 
-
-@waits
 @pytest.mark.parametrize("aspect", ["overall", "all"])
 @pytest.mark.parametrize("pairs", PAIRS)
 def test_no_batch_makes_the_gpu_wait(gpu, model, aspect, pairs):
@@ -128,7 +125,6 @@ def files():
     return str(EXAMPLE / "ir.png"), str(EXAMPLE / "vis.png"), fused
 
 
-@waits
 @pytest.mark.parametrize("given", ["tensors on the CPU", "tensors on the GPU", "files"])
 def test_the_loop_over_batches_does_not_make_the_gpu_wait(gpu, model, given):
     made = files() if given == "files" else images()

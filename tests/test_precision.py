@@ -18,13 +18,3 @@ def test_half_precision_stays_near_float32(real_data, dtype, most):
     deviation = (half - full).abs()
     assert deviation.max() <= most
     assert deviation.max() > 0
-
-
-@pytest.mark.gpu
-@pytest.mark.real_data
-@pytest.mark.parametrize(("dtype", "most"), [("float32", 1e-3), ("bfloat16", 0.02)])
-def test_a_gpu_scores_like_the_cpu(real_data, dtype, most):
-    triples = real_triples(real_data)
-    full = predict(*triples).score
-    found = predict(*triples, model=FuScore.from_pretrained(device="cuda", dtype=dtype)).score
-    assert (found.cpu() - full).abs().max() <= most

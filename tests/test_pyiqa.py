@@ -182,15 +182,6 @@ def test_grey_and_half_precision(metric):
         assert torch.allclose(metric(half, **sources), metric(half.float(), **sources))
 
 
-@pytest.mark.gpu
-def test_the_result_is_where_the_caller_is(tmp_path):
-    fused, sources = triple()
-    on_gpu = pyiqa.create_metric("fuscore", backbone=lambda: tiny_fuscore(tmp_path))
-    assert on_gpu.net.judge.model.device.type == "cuda"
-    assert on_gpu(fused, **sources).device.type == "cpu"
-    assert on_gpu(fused.cuda(), **sources).device.type == "cuda"
-
-
 def test_every_form_of_input(metric, tmp_path):
     rng = np.random.default_rng(0)
     arrays = {

@@ -302,21 +302,6 @@ def test_as_a_member_under_data_parallelism_gradients_are_those_of_one_process(m
         assert torch.allclose(torch.load(tmp_path / f"{rank}.pt"), net.layer.weight.grad, atol=1e-6)
 
 
-@pytest.mark.gpu
-def test_images_and_model_may_be_on_different_devices(tmp_path):
-    reward = FuScoreReward(tiny_fuscore(tmp_path))
-    expected = reward(*triple())
-    ir, vis, fused = (image.cuda() for image in triple())
-    fused.requires_grad_()
-    found = reward(ir.cpu(), vis, fused)
-    found.sum().backward()
-    assert found.device == fused.device == fused.grad.device
-    assert torch.allclose(found.cpu(), expected, atol=1e-4)
-    nn.ModuleList([reward]).cuda()
-    assert reward.model.device.type == "cuda"
-    assert reward(*triple()).device.type == "cpu"
-
-
 @pytest.mark.slow
 def test_a_compiled_fusion_network_learns_the_same(model):
     gradients = []

@@ -1,0 +1,144 @@
+"""The loop over batches on a GPU: decoding ahead, no waiting, little memory, none that grows."""
+
+import logging
+import time
+from contextlib import contextmanager
+
+import pytest
+import torch
+
+from fuscore_metric import FuScore, score
+from fuscore_metric.checkpoint import FuScoreSpec
+from fuscore_metric.pictures import Picture, open_triples
+from fuscore_metric.scoring import judge, judge_each
+from tests import tiny_qwen
+from tests.gpu.scenes import crops, example, on, write_crops
+from tests.test_golden import TOLERANCE
+
+pytestmark = pytest.mark.gpu
+
+BATCH = 3  # images of a triple
+
+
+def test_many_files_score_as_one_by_one(model, tmp_path):
+    columns = write_crops(tmp_path, 24)
+    together = score(*columns, model=model, batch_size=5)
+    alone = torch.cat([score(*triple, model=model) for triple in zip(*columns, strict=True)])
+    assert torch.allclose(together, alone, atol=TOLERANCE)
+
+
+def test_files_are_decoded_ahead_where_a_gpu_computes(device, model, tmp_path, monkeypatch):
+    """On a CPU, whose threads would only be in each other's way, they are not."""
+    decoded, decode = [], Picture.decode
+
+    def counted(picture):
+        decoded.append(picture.name)
+        return decode(picture)
+
+    monkeypatch.setattr(Picture, "decode", counted)
+    triples = open_triples(*write_crops(tmp_path, 6))
+    judged = judge_each(triples, model, batch_size=1)
+    next(judged)
+    patience = time.monotonic() + (10 if device == "cuda" else 0.5)
+    while len(decoded) == BATCH and time.monotonic() < patience:
+        time.sleep(0.01)
+    assert (len(decoded) > BATCH) == (device == "cuda")
+    assert len(list(judged)) == 5
+
+
+@contextmanager
+def no_waiting():
+    """Have PyTorch raise where the CPU waits for the GPU."""
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        yield
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+
+
+@pytest.fixture(params=["embedded", *tiny_qwen.FAMILIES])
+def judging(request, device, model):
+    """A model of each family on the device."""
+    if request.param == "embedded":
+        return model
+    reason = "transformers' vision tower reads the grid of its patches"
+    request.applymarker(pytest.mark.xfail(strict=False, reason=reason))
+    backbone = tiny_qwen.tiny_backbone(request.param)
+    spec = FuScoreSpec("tiny", request.param, backbone.preprocessing, "none")
+    return FuScore(backbone, spec).to(device)
+
+
+@pytest.mark.usefixtures("only_cuda")
+@pytest.mark.parametrize("aspect", ["overall", "all"])
+@pytest.mark.parametrize("pair", [None, (0, 0, 1, 3)], ids=["one each", "given"])
+@torch.no_grad()
+def test_judging_does_not_wait_for_the_gpu(device, judging, aspect, pair):
+    pair = None if pair is None else torch.tensor(pair)
+    ir, vis, fused = on(device, crops(4))
+    expected = judging.judge(judging.read(ir, vis), fused, aspect, pair).score
+    with no_waiting():
+        found = judging.judge(judging.read(ir, vis), fused, aspect, pair).score
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("only_cuda")
+@pytest.mark.parametrize("where", ["cpu", "cuda"])
+def test_the_loop_does_not_wait_for_the_gpu(model, where):
+    # Looking at values of tensors waits, and so does finding equal sources: before the first batch.
+    triples = open_triples(*on(where, crops(12)))
+    expected = judge(triples, model, batch_size=4).score
+    judged = judge_each(triples, model, batch_size=4)
+    outputs = [next(judged)]
+    with no_waiting():
+        outputs += judged
+    found = torch.cat([output.score for _, output in outputs])
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@contextmanager
+def little_memory(spare):
+    """Have all of the GPU's memory in use but for some bytes."""
+    torch.cuda.empty_cache()
+    free, _ = torch.cuda.mem_get_info()
+    held = torch.empty(free - spare, dtype=torch.uint8, device="cuda")
+    try:
+        yield
+    finally:
+        del held
+        torch.cuda.empty_cache()
+
+
+@pytest.mark.usefixtures("only_cuda")
+@pytest.mark.parametrize("given", ["tensors", "files"])
+def test_batches_are_halved_when_memory_runs_out(model, given, tmp_path, caplog, record_property):
+    """64 triples of 640x480 take more than a gigabyte in one batch, and a few take less."""
+    if given == "files":
+        images = write_crops(tmp_path, 64, height=440, width=600)
+    else:
+        ir, vis, fused = example()
+        images = [x.repeat(16, 1, 1, 1) + 0.001 * n for n, x in enumerate((ir, vis, fused))]
+        images = [x.clamp(0, 1) for x in images]
+        images[2] = torch.stack([image.roll(n, -1) for n, image in enumerate(images[2])])
+    expected = score(*images, model=model, batch_size=2)
+    caplog.clear()
+    with little_memory(2**30), caplog.at_level(logging.WARNING, "fuscore_metric.scoring"):
+        found = score(*images, model=model, batch_size=64).clone()
+    said = [record.getMessage() for record in caplog.records]
+    record_property(f"batches halved, {given}", "; ".join(said))
+    assert "out of memory with 64 triples at once, going on with 32" in said[0]
+    assert torch.allclose(found, expected, atol=TOLERANCE)
+    assert torch.allclose(score(*images, model=model, batch_size=2), expected, atol=TOLERANCE)
+
+
+@pytest.mark.usefixtures("only_cuda")
+@pytest.mark.parametrize("given", ["tensors", "files"])
+def test_memory_does_not_grow_from_batch_to_batch(model, given, tmp_path, record_property):
+    images = crops(200) if given == "tensors" else write_crops(tmp_path, 200)
+    used = []
+    for _, output in judge_each(open_triples(*images), model, batch_size=20):
+        del output
+        used.append(torch.cuda.memory_allocated())
+    assert len(used) == 10
+    record_property(f"bytes after each batch, {given}", str(used))
+    assert max(used[2:]) - used[1] < 2**20
