@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,19 @@ def test_attention_counts_pairs_that_see_each_other():
     assert call.flops == 21 * each
 
 
+@pytest.mark.parametrize("kind", ["_flash", "_efficient", "_cudnn"])
+def test_attention_of_a_gpu_is_counted_like_that_of_a_cpu(kind):
+    query, key = torch.rand(2, 4, 6, 8), torch.rand(2, 2, 6, 8)
+    expected = work(lambda: F.scaled_dot_product_attention(query, query, query, is_causal=True))
+    operation = getattr(torch.ops.aten, f"_scaled_dot_product{kind}_attention")
+    bias = () if kind == "_flash" else (None, False)
+    given = (x.to("meta") for x in (query, query, query))
+    assert work(lambda: operation(*given, *bias, 0.0, True)).flops == expected.flops > 0
+    if kind == "_flash":  # fewer heads of keys: torch's own formula refuses them
+        given = (x.to("meta") for x in (query, key, key))
+        assert work(lambda: operation(*given, 0.0, True)).flops == expected.flops
+
+
 def test_roofline_takes_the_longer_need():
     a = torch.rand(100, 100)
     found = work(lambda: (a @ a).exp())
@@ -152,6 +166,11 @@ def test_best_of_rounds_and_peak():
     assert set(best) == {"a", "b"}
     assert clock.peak_mebibytes(lambda: torch.ones(64 * 2**18)) == pytest.approx(64, abs=8)
     assert clock.matmul_rate(rounds=1) > 1e8
+
+
+def test_median_of_rounds_after_one_that_warms_up():
+    waits = iter([0.3, 0.0, 0.05, 0.0])
+    assert clock.median_seconds(lambda: time.sleep(next(waits)), clock.CPU, least=0) < 0.04
 
 
 def test_the_table_of_a_benchmark_file():

@@ -67,7 +67,7 @@ FULL = Plan(
 
 QUICK = Plan(
     budgets={"environment": 20, "tests": 60, "speed": 90, "peers": 40, "large": 120},
-    tests="golden",
+    tests="test_golden_scores",
     size=(64, 96),
     batches=(1, 2),
     batch=2,
