@@ -22,7 +22,7 @@ SPLIT = {"val": ["VIFB/01"], "test": ["VIFB/03"], "held_out_methods": ["held"]}
 
 @pytest.fixture(autouse=True)
 def few_draws(monkeypatch):
-    monkeypatch.setattr(viewer_results, "DRAWS", 20)
+    monkeypatch.setattr(viewer_results, "DRAWS", 5)
 
 
 def rating_lines(rng, *, viewers_of, kind=False):
@@ -122,10 +122,10 @@ def test_pooled_and_within_differ_where_only_one_of_them_is_right():
 
 def test_small_scenes_count_only_where_they_are_pooled():
     frame = scores(10, 1)
-    frame = frame[(frame["group"] < 4) | (frame["scene"] == 0)]
-    frame["value"] = np.where(frame["scene"] == 0, frame["overall"], -frame["overall"])
+    frame = frame[(frame["group"] < 4) | (frame["scene"] < 2)]
+    frame["value"] = np.where(frame["scene"] < 2, frame["overall"], -frame["overall"])
     assert agree(frame, "value", "overall")["within"].value == pytest.approx(1)
-    none = agree(frame[frame["scene"] > 0], "value", "overall")
+    none = agree(frame[frame["scene"] > 1], "value", "overall")
     assert "within" not in none
     assert none["pooled"].value == pytest.approx(-1)
 
@@ -146,7 +146,7 @@ def test_published_ranks_know_which_measures_fall(tmp_path):
     assert found.to_dict() == {4: -2, 5: -1}  # c is not among the rows
 
 
-def test_a_run_makes_tables_and_measures_once(data, tmp_path, monkeypatch, capsys):
+def test_a_run_makes_tables(data, tmp_path):
     arguments = ["--data", str(data), "--split", str(data / "split.yaml"), "--out", str(tmp_path)]
     viewers.main(arguments)
     found = json.loads((tmp_path / "results.json").read_text())
@@ -157,7 +157,15 @@ def test_a_run_makes_tables_and_measures_once(data, tmp_path, monkeypatch, capsy
     assert found["agreement"]["colour"]["all"][VIEWERS] == {}
     assert found["sizes"]["fusions"] == {"validation": [5, 1], "all": [15, 3]}
     assert "fuscore-lite" in (tmp_path / "results.md").read_text()
-    assert "\r" in capsys.readouterr().out
-    monkeypatch.setattr(viewers.measures, "classic", lambda *_: pytest.fail("measured again"))
-    viewers.main(arguments)
-    assert json.loads((tmp_path / "results.json").read_text()) == found
+
+
+def test_values_are_measured_once_and_stay_with_their_pictures(pictures, tmp_path):
+    def number(rows):
+        return pd.DataFrame({"value": rows.index.to_numpy()})
+
+    found = viewers.measured(pictures, number, tmp_path)
+    assert (found["value"] == pictures.index).all()
+    again = viewers.measured(pictures, lambda _: pytest.fail("measured again"), tmp_path)
+    assert again.equals(found)
+    fewer = viewers.measured(pictures[1:], number, tmp_path)  # what changed is measured anew
+    assert (fewer["value"] == pictures.index[1:]).all()

@@ -6,7 +6,9 @@ README says more. No test scene and no held-out method of the split ever enters.
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 from fuscore_training.split import Split
@@ -64,7 +66,7 @@ def _pictures(data: Path, table: str, split: Split) -> pd.DataFrame:
     return frame
 
 
-def _file(data: Path, table: str, row: dict[str, str], name: str) -> Path:
+def _file(data: Path, table: str, row: dict[Hashable, Any], name: str) -> Path:
     """Find one of the three images; newer methods and their scenes have a folder of their own."""
     if name == "fused" and table in PICTURES_WITH_TABLE:
         return data / "panel" / table / row["picture"]

@@ -124,14 +124,14 @@ def agree(frame: pd.DataFrame, value: str, target: str) -> Row:
     least two scenes count, and within scenes only scenes of at least `LEAST_IN_SCENE` pictures.
 
     Returns:
-        Nothing for an empty frame; no "within" where all scenes are small.
+        Nothing for an empty frame; no "within" where fewer than two scenes are large enough.
     """
     if frame.empty:
         return {}
     everything = _evaluated(frame, value, target)
     row = {"pooled": _number(everything.srcc), "by method": _number(everything.method_srcc)}
     large = frame[frame.groupby("scene")["scene"].transform("size") >= LEAST_IN_SCENE]
-    if len(large):
+    if large["scene"].nunique() > 1:
         inside = everything if len(large) == len(frame) else _evaluated(large, value, target)
         row["within"] = _number(inside.within_srcc)
     return row

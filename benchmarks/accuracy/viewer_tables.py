@@ -75,19 +75,22 @@ def summary(results: ViewerResults) -> str:
     """One line a measure; validation scenes of a table, all scenes where it has none."""
     scopes = {t: "validation" if of["validation"][0] else "all" for t, of in results.sizes.items()}
     heads = [f"{t}, {s} ({results.sizes[t][s][0]})" for t, s in scopes.items()]
+    tables = [results.agreement[t][s] for t, s in scopes.items()]
     lines = []
     for name in (VIEWERS, *MEASURES):
-        rows = [results.agreement[t][s].get(name, {}) for t, s in scopes.items()]
-        lines.append([name, *(_pair(row) for row in rows)])
-    return _markdown(["SRCC pooled / within scenes", *heads], lines)
+        lines.append([name, *(_values(table[name], COEFFICIENTS) for table in tables)])
+        if name == "FuScore":
+            lines.append(["its 95 % interval", *(_ends(table[name]) for table in tables)])
+    return _markdown(["SRCC pooled / within scenes / by method", *heads], lines)
 
 
-def _pair(row: Row) -> str:
-    return f"{_short(row, 'pooled')} / {_short(row, 'within')}"
+def _values(row: Row, columns: Sequence[str]) -> str:
+    return " / ".join(_cell(row, column).split(" (")[0] for column in columns)
 
 
-def _short(row: Row, column: str) -> str:
-    return _cell(row, column).split(" (")[0]
+def _ends(row: Row) -> str:
+    cells = [_cell(row, column).partition(" (")[2].rstrip(")") for column in COEFFICIENTS]
+    return " / ".join(cell or "-" for cell in cells)
 
 
 def both_scopes(
@@ -107,7 +110,7 @@ def aspect_table(results: ViewerResults) -> str:
     for table, of in results.aspects.items():
         for aspect in (aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT):
             rows = [of[s][f"{who} {aspect}"] for s in SCOPES for who in ("FuScore", VIEWERS)]
-            lines.append([f"{table}: {aspect}", *(_pair(row) for row in rows)])
+            lines.append([f"{table}: {aspect}", *(_values(row, COEFFICIENTS[:2]) for row in rows)])
     return _markdown(["SRCC pooled / within scenes", *heads], lines)
 
 

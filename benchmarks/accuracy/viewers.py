@@ -60,9 +60,9 @@ def measured(pictures: pd.DataFrame, measure: Measure, folder: Path) -> pd.DataF
             values = measure(rows)
             values.insert(0, "picture", rows["picture"].tolist())
             write(values, path)
-            print(f"\r{folder.name} {number}/{len(scenes)} {table} {scene:30}", end="", flush=True)
+            end = "\n" if number == len(scenes) else ""
+            print(f"\r{folder.name} {number}/{len(scenes)} {table} {scene:30}", end=end, flush=True)
         frames.append(values.drop(columns="picture").set_index(rows.index))
-    print()
     return pd.concat(frames).loc[pictures.index]
 
 
