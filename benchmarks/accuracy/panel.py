@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 from fuscore_training.split import Split
@@ -66,7 +65,7 @@ def _pictures(data: Path, table: str, split: Split) -> pd.DataFrame:
     return frame
 
 
-def _file(data: Path, table: str, row: dict[Hashable, Any], name: str) -> Path:
+def _file(data: Path, table: str, row: dict[Hashable, str], name: str) -> Path:
     """Find one of the three images; newer methods and their scenes have a folder of their own."""
     if name == "fused" and table in PICTURES_WITH_TABLE:
         return data / "panel" / table / row["picture"]
