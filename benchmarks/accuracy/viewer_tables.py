@@ -1,0 +1,148 @@
+"""Agreement with viewers -> results.json and results.md."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import pandas as pd
+from panel import TABLES
+from results import Row
+from tables import jsonable
+from viewer_results import (
+    MEASURES,
+    PUBLISHED,
+    SCOPES,
+    VIEWERS,
+    Leaderboard,
+    ViewerResults,
+    summarise,
+)
+
+from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
+
+COEFFICIENTS = ("pooled", "within", "by method")
+SHOWN_CLASSICS = 2
+"""So many classic measures stand in the leaderboard: those nearest to the viewers' order."""
+
+
+def write_tables(frame: pd.DataFrame, data: Path, out: Path, weights: str) -> str:
+    """Write results.json and results.md into `out`; return the latter's text.
+
+    Args:
+        frame: What `panel.read_panel` returns, with a column of values a measure.
+        data: Folder with VIFB's published measures.
+        out: Where to write.
+        weights: What FuScore's weights are, in a line.
+    """
+    results = summarise(frame, data)
+    content = {
+        "weights": weights,
+        "sizes": results.sizes,
+        **{name: _plain(getattr(results, name)) for name in ("agreement", "aspects")},
+        "leaderboard": {
+            "scenes": results.leaderboard.scenes,
+            "means": results.leaderboard.means.to_dict("index"),
+            "taus": jsonable(results.leaderboard.taus),
+        },
+    }
+    out.mkdir(parents=True, exist_ok=True)
+    (out / "results.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    markdown = as_markdown(results, weights)
+    (out / "results.md").write_text(markdown)
+    return markdown
+
+
+def _plain(tables: dict[str, dict[str, dict[str, Row]]]) -> dict[str, object]:
+    return {t: {s: jsonable(rows) for s, rows in of.items()} for t, of in tables.items()}
+
+
+def as_markdown(results: ViewerResults, weights: str) -> str:
+    """Lay out the tables, the short one first."""
+    blocks = [f"FuScore weights: {weights}.", summary(results)]
+    for table, what in TABLES.items():
+        sizes = [f"{s}: {n} pictures of {k} scenes" for s, (n, k) in results.sizes[table].items()]
+        blocks += [f"### {what.capitalize()} (`{table}`)", f"{'; '.join(sizes)}."]
+        blocks.append(both_scopes(results.agreement[table], (VIEWERS, *MEASURES), COEFFICIENTS))
+    blocks += ["### Each aspect of FuScore and the viewers' rating of the same name"]
+    blocks += [aspect_table(results), *leaderboard_blocks(results.leaderboard)]
+    return "\n\n".join(blocks) + "\n"
+
+
+def summary(results: ViewerResults) -> str:
+    """One line a measure; validation scenes of a table, all scenes where it has none."""
+    scopes = {t: "validation" if of["validation"][0] else "all" for t, of in results.sizes.items()}
+    heads = [f"{t}, {s} ({results.sizes[t][s][0]})" for t, s in scopes.items()]
+    tables = [results.agreement[t][s] for t, s in scopes.items()]
+    lines = []
+    for name in (VIEWERS, *MEASURES):
+        lines.append([name, *(_values(table[name], COEFFICIENTS) for table in tables)])
+        if name == "FuScore":
+            lines.append(["its 95 % interval", *(_ends(table[name]) for table in tables)])
+    return _markdown(["SRCC pooled / within scenes / by method", *heads], lines)
+
+
+def _values(row: Row, columns: Sequence[str]) -> str:
+    return " / ".join(_cell(row, column).split(" (")[0] for column in columns)
+
+
+def _ends(row: Row) -> str:
+    cells = [_cell(row, column).partition(" (")[2].rstrip(")") for column in COEFFICIENTS]
+    return " / ".join(cell or "-" for cell in cells)
+
+
+def both_scopes(
+    table: dict[str, dict[str, Row]], names: Sequence[str], coefficients: Sequence[str]
+) -> str:
+    """One line a name, the coefficients of every scope that has pictures beside each other."""
+    scopes = [scope for scope in SCOPES if any(table[scope].values())]
+    columns = [(scope, coefficient) for scope in scopes for coefficient in coefficients]
+    lines = [[name, *(_cell(table[s].get(name, {}), c) for s, c in columns)] for name in names]
+    return _markdown(["SRCC", *(f"{scope}: {c}" for scope, c in columns)], lines)
+
+
+def aspect_table(results: ViewerResults) -> str:
+    """One line an aspect of a table."""
+    heads = [f"{s}: {who}" for s in SCOPES for who in ("FuScore", VIEWERS)]
+    lines = []
+    for table, of in results.aspects.items():
+        for aspect in (aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT):
+            rows = [of[s][f"{who} {aspect}"] for s in SCOPES for who in ("FuScore", VIEWERS)]
+            lines.append([f"{table}: {aspect}", *(_values(row, COEFFICIENTS[:2]) for row in rows)])
+    return _markdown(["SRCC pooled / within scenes", *heads], lines)
+
+
+def leaderboard_blocks(board: Leaderboard) -> list[str]:
+    """Orders of the methods, and how alike they are."""
+    taus = board.taus["all"]
+    classics = sorted(set(MEASURES) - {"FuScore"}, key=lambda name: -taus[name].value)
+    shown = ["FuScore", *classics[:SHOWN_CLASSICS], PUBLISHED]
+    ranks = board.means.rank(ascending=False, method="min").astype(int)
+    lines = [
+        [str(place), str(method), f"{means[DEFAULT_ASPECT]:.1f}", f"{means['FuScore']:.2f}"]
+        + [str(ranks.loc[method, name]) for name in shown]
+        for place, (method, means) in enumerate(board.means.iterrows(), start=1)
+    ]
+    heads = ["viewers' order", "method", "viewers, 0-100", "FuScore, 1-5"]
+    scopes = [f"{scope} ({board.scenes[scope]} scenes)" for scope in SCOPES]
+    tau_lines = [[n, *(_cell(board.taus[s], n) for s in SCOPES)] for n in (*MEASURES, PUBLISHED)]
+    return [
+        "### VIFB's methods by eyes",
+        _markdown([*heads, *(f"order by {name}" for name in shown)], lines),
+        _markdown(["Kendall's tau with the viewers' order", *scopes], tau_lines),
+    ]
+
+
+def _cell(row: Row, column: str) -> str:
+    number = row.get(column)
+    if number is None or math.isnan(number.value):
+        return "-"
+    ends = "" if math.isnan(number.low) else f" ({number.low:.2f} to {number.high:.2f})"
+    return f"{number.value:.2f}{ends}"
+
+
+def _markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
+    rows = [heads, ["---"] * len(heads), *lines]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
