@@ -9,6 +9,8 @@ from fuscore_metric.backbones.local_statistics import (
     Maps,
     _means_at_once,
     _means_by_window,
+    _spread_by_weights,
+    _spread_in_order,
     stronger,
 )
 
@@ -70,6 +72,9 @@ def test_gpus_sum_what_cpus_sum(size, last):
     by_window, at_once = (f(map_, [other], GRID) for f in (_means_by_window, _means_at_once))
     assert by_window.shape == at_once.shape
     assert torch.allclose(by_window, at_once, rtol=1e-12)
+    slope = maps(GRID, GRID, dtype=torch.float64)
+    in_order, by_weights = (f(slope, map_) for f in (_spread_in_order, _spread_by_weights))
+    assert torch.allclose(in_order, by_weights, rtol=1e-12)
 
 
 @pytest.mark.parametrize("size", SIZES[:2])

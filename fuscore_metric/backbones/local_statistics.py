@@ -35,7 +35,6 @@ class CellMoments(torch.autograd.Function):
     def forward(ctx: Any, map_: Tensor, grid: int, *others: Tensor) -> tuple[Tensor, ...]:
         """(N, C, h, w) and others, of N or one -> (N, C, grid, grid), 2 + len(others) times."""
         ctx.save_for_backward(map_, *others)
-        ctx.grid = grid
         means = _means_by_window if map_.device.type == "cpu" else _means_at_once
         return tuple(means(map_, others, grid))  # K times (N, C, grid, grid)
 
@@ -44,11 +43,8 @@ class CellMoments(torch.autograd.Function):
         """Differentiable itself."""
         map_, *others = ctx.saved_tensors
         needed, _, *needed_others = ctx.needs_input_grad
-        rows, columns = (
-            _cell_weights(map_.shape[axis], ctx.grid, map_.device).to(map_.dtype) for axis in (2, 3)
-        )
-        # (N, C, h, w) each
-        mean, square, *products = (rows @ slope.to(map_.dtype) @ columns.T for slope in slopes)
+        spread = _spread_in_order if map_.device.type == "cpu" else _spread_by_weights
+        mean, square, *products = (spread(slope.to(map_.dtype), map_) for slope in slopes)
         own = None
         if needed:
             own = mean + 2 * square * map_
@@ -59,6 +55,24 @@ class CellMoments(torch.autograd.Function):
             for product, other, wanted in zip(products, others, needed_others, strict=True)
         ]
         return own, None, *beside
+
+
+def _spread_in_order(slope: Tensor, map_: Tensor) -> Tensor:
+    """Slopes of the means of cells (N, C, grid, grid) -> of what they are means of (N, C, h, w).
+
+    For CPUs: in the order that the map has in memory, which is faster.
+    """
+    spread: Tensor = torch.ops.aten._adaptive_avg_pool2d_backward(slope.contiguous(), map_)
+    return spread
+
+
+def _spread_by_weights(slope: Tensor, map_: Tensor) -> Tensor:
+    """The same for GPUs, where the other would add in any order, and so never twice alike."""
+    grid = slope.shape[-1]
+    rows, columns = (
+        _cell_weights(map_.shape[axis], grid, map_.device).to(map_.dtype) for axis in (2, 3)
+    )
+    return rows @ slope @ columns.T
 
 
 def _means_by_window(map_: Tensor, others: Sequence[Tensor], grid: int) -> Tensor:
