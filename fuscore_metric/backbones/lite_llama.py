@@ -22,12 +22,17 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fuscore_metric.backbones.base import Backbone, Encoded
-from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
+from fuscore_metric.backbones.efficientnet_lite import (
+    CHANNELS,
+    DEEP_CHANNELS,
+    EfficientNetLite,
+)
 from fuscore_metric.backbones.local_statistics import (
     LocalStatistics,
     Maps,
     edge_pyramid,
     stronger,
+    whole_statistics,
 )
 from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.backbones.prompt_tree import (
@@ -39,6 +44,7 @@ from fuscore_metric.backbones.prompt_tree import (
     tree_mask,
     tree_positions,
 )
+from fuscore_metric.backbones.relations import RELATIONS, Relief, make_relief, relations
 from fuscore_metric.backbones.stored_weights import read_tensors
 from fuscore_metric.checkpoint import SPEC_FILE, CheckpointError
 from fuscore_metric.images import fit_pixels, resize
@@ -67,8 +73,12 @@ STATISTICS = PIXEL_CHANNELS + AGREEMENT
 """Statistics of a cell of one image: means of the pixels and edges, spread of every channel."""
 REFERENCES = ("ir", "vis", "stronger")
 """What a fused image is compared with; see `local_statistics.stronger`."""
-FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT
-"""Of a fused cell: its own, those of each reference, and its correlation with each."""
+OF_FUSED = ("fused", "agreement", "relation", "whole")
+"""Statistics that each fused image has of its own."""
+FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT + RELATIONS
+"""Of a fused cell: its own, those of each reference, its correlation with each, its relations."""
+WHOLE_STATISTICS = (2 + 3 * 2) * sum(DEEP_CHANNELS)
+"""Of a whole fused image: see `local_statistics.whole_statistics`; the references are its sources."""
 
 LLAMA = {
     "hidden_size": 192,
@@ -126,7 +136,7 @@ class LiteSources:
 
     ir: Tensor
     vis: Tensor
-    held: References | None = None
+    held: tuple[References, Relief] | None = None
 
 
 class LiteLlama(Backbone):
@@ -163,6 +173,7 @@ class LiteLlama(Backbone):
                 "ir": Projector(STATISTICS, hidden),
                 "vis": Projector(STATISTICS, hidden),
                 "fused": Projector(FUSED_STATISTICS, hidden),
+                "whole": Projector(WHOLE_STATISTICS, hidden),
             }
         )
         self.cell_embedding = nn.Embedding(self.preprocessing["grid"] ** 2, hidden)
@@ -183,20 +194,26 @@ class LiteLlama(Backbone):
         Returns:
             `ir`, `vis`, `stronger` (U, cells, `STATISTICS`) of U source pairs and `source_cells`
             (U, cells); `fused` (N, cells, `STATISTICS`), `agreement` (N, cells, 3 `AGREEMENT`),
-            `cells` (N, cells), the place of each cell in the grid, and `pair` (N,), the source pair
-            of each fused image. Statistics are float32.
+            `relation` (N, cells, `RELATIONS`), `whole` (N, 1, `WHOLE_STATISTICS`), `cells`
+            (N, cells), the place of each cell in the grid, and `pair` (N,), the source pair of each
+            fused image. Statistics are float32.
         """
-        found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, "fused", "agreement")}
+        found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, *OF_FUSED)}
         order: list[Tensor] = []
         for place, members in self._looks(len(sources.ir), fused, pair):
-            references = self._references(sources, place)
+            references, relief = self._references(sources, place)
             for name, reference in zip(REFERENCES, references, strict=True):
                 found[name].append(reference.tokens())
             for numbers, images in members:
                 # Statistics of a single pair are compared with any number of fused images.
                 single = place.stop - place.start == 1
                 near = references if single else [r.rows(pair[numbers]) for r in references]
+                beside = relief if single else relief.rows(pair[numbers])
                 one = self._statistics(images, near)
+                grid = self.preprocessing["grid"]
+                found["relation"].append(relations(self._greys(one), beside, grid))
+                sides = [reference.maps for reference in near[:2]]
+                found["whole"].append(whole_statistics(one.maps, sides))
                 found["fused"].append(one.tokens())
                 found["agreement"].append(torch.cat(one.correlations(), dim=-1))
                 order.append(numbers)
@@ -204,8 +221,7 @@ class LiteLlama(Backbone):
         encoded = {name: torch.cat(parts) for name, parts in found.items()}
         cells = torch.arange(self.preprocessing["grid"] ** 2, device=fused.device)
         return encoded | {
-            "fused": encoded["fused"][back],
-            "agreement": encoded["agreement"][back],
+            **{name: encoded[name][back] for name in OF_FUSED},
             "source_cells": cells.expand(len(sources.ir), -1),
             "cells": cells.expand(len(fused), -1),
             "pair": pair,
@@ -233,12 +249,12 @@ class LiteLlama(Backbone):
         """
         return self.device.type == "cpu"
 
-    def _references(self, sources: LiteSources, place: slice) -> References:
+    def _references(self, sources: LiteSources, place: slice) -> tuple[References, Relief]:
         if sources.held is not None:
             return sources.held
         both = self._statistics(sources.ir[place]), self._statistics(sources.vis[place])
         best = LocalStatistics(stronger(both[0].maps, both[1].maps), both[0].grid)
-        found = (*both, best)
+        found = (*both, best), make_relief(*map(self._greys, both))
         # Feature maps are large: those of a single look are held for more fused images.
         if place.stop - place.start == len(sources.ir):
             sources.held = found
@@ -258,6 +274,11 @@ class LiteLlama(Backbone):
         pixels = ((resize(images, size) - options["mean"]) / options["std"]).contiguous()
         return LocalStatistics(self._maps(pixels), options["grid"], references)
 
+    def _greys(self, seen: LocalStatistics) -> list[Tensor]:
+        """Grey maps in [0, 1] at 1/2, 1/4 and 1/8."""
+        mean, std = self.preprocessing["mean"], self.preprocessing["std"]
+        return [m[:, :1] * std + mean for m in seen.maps.pixels[1:]]
+
     def _maps(self, pixels: Tensor) -> Maps:
         """Look twice, so that a filter's slant and the phase of its strides decide nothing.
 
@@ -265,9 +286,11 @@ class LiteLlama(Backbone):
         width only where that is even. Its maps cover the same cells, from right to left.
         """
         given = pixels.to(self.vision.stem.conv.weight.dtype)
-        upright, mirrored = self.vision(given), self.vision(given[..., 1:, :].flip(-1))
-        features = list(zip(upright, mirrored, strict=True))
-        return Maps(edge_pyramid(pixels, OCTAVES), features, mirrored=True)
+        upright = self.vision(given, deep=True)
+        mirrored = self.vision(given[..., 1:, :].flip(-1))
+        features = list(zip(upright, mirrored, strict=False))
+        deep = tuple(upright[len(mirrored) :])
+        return Maps(edge_pyramid(pixels, OCTAVES), features, mirrored=True, deep=deep)
 
     def read_sources(self, encoded: Encoded) -> Prefix:
         """Read the sources of each pair: U rows of keys and values."""
@@ -280,8 +303,10 @@ class LiteLlama(Backbone):
         """Ask the Llama for several aspects: (N, A, 5)."""
         texts = [_words(aspect) for aspect in aspects]  # refuses an unknown one
         prefix = self.read_sources(encoded) if prefix is None else prefix
-        statistics = _projected_statistics(encoded)["fused"]
-        fused = self._tokens("fused", statistics, encoded["cells"])  # (N, K, hidden)
+        statistics = _projected_statistics(encoded)
+        cells = self._tokens("fused", statistics["fused"], encoded["cells"])
+        fused = torch.cat([cells, self.projectors["whole"](statistics["whole"])], dim=1)
+        # (N, K + 1, hidden)
         branches = [self._text(text, fused) for text in texts]
         before, stem = prefix[0][0].shape[2], fused.shape[1]
         lengths = [branch.shape[1] for branch in branches]
@@ -422,8 +447,10 @@ def _check_names(
 def _projected_statistics(encoded: Encoded) -> Encoded:
     """What each image's projector takes: the fused one sees the sources too."""
     references = [rows(encoded[name], encoded["pair"]) for name in REFERENCES]
-    fused = torch.cat([encoded["fused"], *references, encoded["agreement"]], dim=-1)
-    return {"ir": encoded["ir"], "vis": encoded["vis"], "fused": fused}
+    own = (encoded["agreement"], encoded["relation"])
+    fused = torch.cat([encoded["fused"], *references, *own], dim=-1)
+    found = {name: encoded[name] for name in ("ir", "vis", "whole")}
+    return found | {"fused": fused}
 
 
 def _words(aspect: str) -> str:

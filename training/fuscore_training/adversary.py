@@ -21,7 +21,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fuscore_metric.backbones.base import Encoded
-from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
+from fuscore_metric.backbones.lite_llama import (
+    AGREEMENT,
+    REFERENCES,
+    RELATIONS,
+    STATISTICS,
+    LiteLlama,
+)
 from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.levels import expected_score, level_probabilities
 from fuscore_training.features import FUSED_FEATURES
@@ -128,11 +134,15 @@ def measure_reach(
         seed: Seed of the directions.
 
     Returns:
-        `fused` (`STATISTICS`,) and `agreement` (3 `AGREEMENT`,), in the features' own units.
+        `fused` (`STATISTICS`,), `agreement` (3 `AGREEMENT`,), `relation` (`RELATIONS`,) and `whole`
+        (`WHOLE_STATISTICS`,), in the features' own units.
     """
     std = cast(Projector, backbone.projectors["fused"]).std
-    # Between the two are the references' statistics, which come from the sources alone.
-    spread = {"fused": std[:STATISTICS], "agreement": std[-len(REFERENCES) * AGREEMENT :]}
+    # After its own are the references' statistics, which come from the sources alone.
+    sizes = (STATISTICS, len(REFERENCES) * STATISTICS, len(REFERENCES) * AGREEMENT, RELATIONS)
+    own, _, agreement, relation = std.split(sizes)
+    whole = cast(Projector, backbone.projectors["whole"]).std
+    spread = {"fused": own, "agreement": agreement, "relation": relation, "whole": whole}
     generator = torch.Generator().manual_seed(seed)
     moves: dict[str, list[Tensor]] = {name: [] for name in spread}
     for triple in files:

@@ -20,7 +20,9 @@ from scipy.stats import spearmanr
 from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     REFERENCES,
+    RELATIONS,
     STATISTICS,
+    WHOLE_STATISTICS,
     LiteLlama,
 )
 from fuscore_metric.backbones.projector import Projector
@@ -170,7 +172,7 @@ def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
-    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT}"
+    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT} {RELATIONS} {WHOLE_STATISTICS}"
     key = f"{backbone.preprocessing} {layout} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
     return build_features(table, backbone, work / "features", key=key)
 
