@@ -65,7 +65,9 @@ def _row(picture: dict[str, object], panel: str, data: Path) -> dict[str, object
     if image := picture.get("image"):
         fused = [data / "panel" / panel / str(image)]
     else:
-        fused = [root / "fused" / method / f"{stem}{suffix}" for root in roots for suffix in SUFFIXES]
+        fused = [
+            root / "fused" / method / f"{stem}{suffix}" for root in roots for suffix in SUFFIXES
+        ]
     sources = {
         name: [root / name / f"{stem}{suffix}" for root in roots for suffix in SUFFIXES]
         for name in ("ir", "vis")
