@@ -78,7 +78,7 @@ OF_FUSED = ("fused", "agreement", "relation", "whole")
 FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT + RELATIONS
 """Of a fused cell: its own, those of each reference, its correlation with each, its relations."""
 WHOLE_STATISTICS = (2 + 3 * 2) * sum(DEEP_CHANNELS)
-"""Of a whole fused image: see `local_statistics.whole_statistics`; the references are its sources."""
+"""Of a whole fused image, against both sources; see `local_statistics.whole_statistics`."""
 
 LLAMA = {
     "hidden_size": 192,
