@@ -10,8 +10,11 @@ from fuscore_metric.backbones import FAMILIES, backbone_class
 from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     OCTAVES,
+    OF_FUSED,
     REFERENCES,
+    RELATIONS,
     STATISTICS,
+    WHOLE_STATISTICS,
     LiteLlama,
 )
 from fuscore_metric.backbones.local_statistics import (
@@ -53,7 +56,7 @@ def whole_prompt_logits(backbone, encoded, aspect):
     """The native class reads each triple's whole prompt, one after another: (N, 5)."""
     prompt, pair, count = build_prompt(aspect), encoded["pair"], len(encoded["pair"])
     references = {name: encoded[name][pair] for name in REFERENCES}
-    compared = [encoded["fused"], *references.values(), encoded["agreement"]]
+    compared = [encoded["fused"], *references.values(), encoded["agreement"], encoded["relation"]]
     places = encoded["source_cells"][pair]
     images = {
         "ir": (references["ir"], places),
@@ -70,6 +73,7 @@ def whole_prompt_logits(backbone, encoded, aspect):
         statistics, cells = images[name]
         tokens = backbone.projectors[name](statistics) + backbone.cell_embedding(cells)
         pieces += [words(label), tokens]
+    pieces.append(backbone.projectors["whole"](encoded["whole"]))
     pieces.append(words(f"{prompt.question} {prompt.answer_prefix}"))
     logits = backbone.llama(inputs_embeds=torch.cat(pieces, dim=1)).logits[:, -1]
     return logits[:, list(level_token_ids(backbone.words, prompt.answer_prefix))]
@@ -169,7 +173,7 @@ def whole_prompt_logits_of_all(backbone, encoded):
 def in_another_order(encoded):
     """Four triples of three source pairs: the third, the first, the third again, the second."""
     rows, pair = torch.tensor([2, 0, 1, 3]), torch.tensor([2, 0, 2, 1])
-    own = {name: encoded[name][rows] for name in ("fused", "agreement", "cells")}
+    own = {name: encoded[name][rows] for name in (*OF_FUSED, "cells")}
     shared = {name: encoded[name][:3] for name in (*REFERENCES, "source_cells")}
     return own | shared | {"pair": pair}
 
@@ -180,6 +184,8 @@ def test_statistics_have_the_shapes_promised(backbone):
     for name in ("ir", "vis", "stronger", "fused"):
         assert encoded[name].shape == (2, cells, STATISTICS)
     assert encoded["agreement"].shape == (2, cells, 3 * AGREEMENT)
+    assert encoded["relation"].shape == (2, cells, RELATIONS)
+    assert encoded["whole"].shape == (2, 1, WHOLE_STATISTICS)
     assert encoded["source_cells"].tolist() == encoded["cells"].tolist() == [list(range(cells))] * 2
     assert encoded["pair"].tolist() == [0, 1]
 
