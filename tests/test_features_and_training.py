@@ -30,7 +30,6 @@ from fuscore_training.features import (
     FUSED_FEATURES,
     MOST_CUT,
     SOURCE_FEATURES,
-    WHOLE,
     FeatureCache,
     build_features,
     mirrored,
@@ -197,7 +196,7 @@ def test_chosen_cells_are_those_of_the_whole(cache):
     assert torch.equal(part["pair"], whole["pair"])
     # The same places of the picture, and both views in grid order, as scoring reads them.
     places = torch.tensor([[1, 3, 8], [1, 5, 6]])
-    for name in set(whole) - {"pair", WHOLE}:
+    for name in set(whole) - {"pair"}:
         for seen, all_cells, kept in zip(part[name], whole[name], places, strict=True):
             assert torch.equal(seen, all_cells[kept])
     assert part["cells"].tolist() == places.tolist()
@@ -286,7 +285,7 @@ def test_batches_hold_the_rows_asked_for(table, cache):
         count = encoded["cells"].shape[1]
         assert encoded["pair"].shape == (6,)
         for name in (*FUSED_FEATURES, "cells"):
-            assert encoded[name].shape[:2] == (6, 1 if name == WHOLE else count)
+            assert encoded[name].shape[:2] == (6, count)
         for place, row in enumerate(shown):
             views = [cache.encoded([row], views=np.array([view]))["fused"][0] for view in (0, 1)]
             (found,) = (cells for view in views if (cells := places_in(view, encoded, place)))

@@ -14,7 +14,6 @@ from fuscore_metric.backbones.lite_llama import (
     REFERENCES,
     RELATIONS,
     STATISTICS,
-    WHOLE_STATISTICS,
     LiteLlama,
 )
 from fuscore_metric.backbones.local_statistics import (
@@ -73,7 +72,6 @@ def whole_prompt_logits(backbone, encoded, aspect):
         statistics, cells = images[name]
         tokens = backbone.projectors[name](statistics) + backbone.cell_embedding(cells)
         pieces += [words(label), tokens]
-    pieces.append(backbone.projectors["whole"](encoded["whole"]))
     pieces.append(words(f"{prompt.question} {prompt.answer_prefix}"))
     logits = backbone.llama(inputs_embeds=torch.cat(pieces, dim=1)).logits[:, -1]
     return logits[:, list(level_token_ids(backbone.words, prompt.answer_prefix))]
@@ -185,7 +183,6 @@ def test_statistics_have_the_shapes_promised(backbone):
         assert encoded[name].shape == (2, cells, STATISTICS)
     assert encoded["agreement"].shape == (2, cells, 3 * AGREEMENT)
     assert encoded["relation"].shape == (2, cells, RELATIONS)
-    assert encoded["whole"].shape == (2, 1, WHOLE_STATISTICS)
     assert encoded["source_cells"].tolist() == encoded["cells"].tolist() == [list(range(cells))] * 2
     assert encoded["pair"].tolist() == [0, 1]
 

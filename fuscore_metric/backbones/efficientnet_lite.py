@@ -1,4 +1,4 @@
-"""The first stages of EfficientNet-Lite0: pixels -> feature maps at four scales.
+"""The first stages of EfficientNet-Lite0: pixels -> feature maps at two scales.
 
 Early, local features carry the traces of noise, blur and halos that deep semantic ones lose. Only
 inference is needed, so batch normalisation is folded into the convolutions.
@@ -12,23 +12,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-# (expansion, kernel, stride, channels, repeats) of the stages used. Those after 1/16 are left out.
+# (expansion, kernel, stride, channels, repeats) of the stages used. Those at 1/8 and 1/16 are left
+# out: a cell holds few of their pixels, so one pixel of shift moved its statistics by a quarter and
+# a third of their spread over all images.
 STAGES = (
     (1, 3, 1, 16, 1),
     (6, 3, 2, 24, 2),
-    (6, 5, 2, 40, 2),
-    (6, 3, 2, 80, 3),
-    (6, 5, 1, 112, 3),
 )
 STEM_CHANNELS = 32
-FINE = 2
-"""Stages whose maps are seen cell by cell. A cell holds few pixels of the later ones: one pixel of
-shift moved their statistics by a quarter and a third of their spread over all images."""
-DEEP = (2, 4)
-"""Stages, from 0, whose maps are seen over the whole image."""
-CHANNELS = (STEM_CHANNELS, *(stage[3] for stage in STAGES[:FINE]))
-"""Channels of the maps of stem and fine stages."""
-DEEP_CHANNELS = tuple(STAGES[number][3] for number in DEEP)
+CHANNELS = (STEM_CHANNELS, *(stage[3] for stage in STAGES))
+"""Channels of each map that `forward` returns."""
 
 
 class ConvReLU6(nn.Module):
@@ -94,7 +87,7 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Stem and first five stages."""
+    """Stem and first two stages."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -111,19 +104,17 @@ class EfficientNetLite(nn.Module):
                 inputs = outputs
             self.stages.append(nn.Sequential(*blocks))
 
-    def forward(self, images: Tensor, *, deep: bool = False) -> list[Tensor]:
-        """Feature maps of the stem and of stages.
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """Feature maps of the stem and each stage.
 
         Args:
             images: (N, 3, H, W), already normalised.
-            deep: Whether to go on to the stages in `DEEP`.
 
         Returns:
-            Three maps (N, C, h, w), C as in `CHANNELS`, at 1/2, 1/2, 1/4; with `deep` two more, C
-            as in `DEEP_CHANNELS`, at 1/8 and 1/16.
+            Three maps (N, C, h, w), C as in `CHANNELS`, at 1/2, 1/2, 1/4.
         """
         # Depthwise convolutions are twice as fast on CPUs with channels last.
         maps = [self.stem(images.contiguous(memory_format=torch.channels_last))]
-        for stage in self.stages[: None if deep else FINE]:
+        for stage in self.stages:
             maps.append(stage(maps[-1]))
-        return [m for n, m in enumerate(maps) if n <= FINE or n - 1 in DEEP]
+        return maps

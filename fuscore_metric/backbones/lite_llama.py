@@ -22,17 +22,12 @@ from torch import Tensor, nn
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from fuscore_metric.backbones.base import Backbone, Encoded
-from fuscore_metric.backbones.efficientnet_lite import (
-    CHANNELS,
-    DEEP_CHANNELS,
-    EfficientNetLite,
-)
+from fuscore_metric.backbones.efficientnet_lite import CHANNELS, EfficientNetLite
 from fuscore_metric.backbones.local_statistics import (
     LocalStatistics,
     Maps,
     edge_pyramid,
     stronger,
-    whole_statistics,
 )
 from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.backbones.prompt_tree import (
@@ -73,12 +68,10 @@ STATISTICS = PIXEL_CHANNELS + AGREEMENT
 """Statistics of a cell of one image: means of the pixels and edges, spread of every channel."""
 REFERENCES = ("ir", "vis", "stronger")
 """What a fused image is compared with; see `local_statistics.stronger`."""
-OF_FUSED = ("fused", "agreement", "relation", "whole")
+OF_FUSED = ("fused", "agreement", "relation")
 """Statistics that each fused image has of its own."""
 FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT + RELATIONS
 """Of a fused cell: its own, those of each reference, its correlation with each, its relations."""
-WHOLE_STATISTICS = (2 + 3 * 2) * sum(DEEP_CHANNELS)
-"""Of a whole fused image, against both sources; see `local_statistics.whole_statistics`."""
 
 LLAMA = {
     "hidden_size": 192,
@@ -173,7 +166,6 @@ class LiteLlama(Backbone):
                 "ir": Projector(STATISTICS, hidden),
                 "vis": Projector(STATISTICS, hidden),
                 "fused": Projector(FUSED_STATISTICS, hidden),
-                "whole": Projector(WHOLE_STATISTICS, hidden),
             }
         )
         self.cell_embedding = nn.Embedding(self.preprocessing["grid"] ** 2, hidden)
@@ -194,9 +186,8 @@ class LiteLlama(Backbone):
         Returns:
             `ir`, `vis`, `stronger` (U, cells, `STATISTICS`) of U source pairs and `source_cells`
             (U, cells); `fused` (N, cells, `STATISTICS`), `agreement` (N, cells, 3 `AGREEMENT`),
-            `relation` (N, cells, `RELATIONS`), `whole` (N, 1, `WHOLE_STATISTICS`), `cells`
-            (N, cells), the place of each cell in the grid, and `pair` (N,), the source pair of each
-            fused image. Statistics are float32.
+            `relation` (N, cells, `RELATIONS`), `cells` (N, cells), the place of each cell in the
+            grid, and `pair` (N,), the source pair of each fused image. Statistics are float32.
         """
         found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, *OF_FUSED)}
         order: list[Tensor] = []
@@ -212,8 +203,6 @@ class LiteLlama(Backbone):
                 one = self._statistics(images, near)
                 grid = self.preprocessing["grid"]
                 found["relation"].append(relations(self._greys(one), beside, grid))
-                sides = [reference.maps for reference in near[:2]]
-                found["whole"].append(whole_statistics(one.maps, sides))
                 found["fused"].append(one.tokens())
                 found["agreement"].append(torch.cat(one.correlations(), dim=-1))
                 order.append(numbers)
@@ -286,11 +275,9 @@ class LiteLlama(Backbone):
         width only where that is even. Its maps cover the same cells, from right to left.
         """
         given = pixels.to(self.vision.stem.conv.weight.dtype)
-        upright = self.vision(given, deep=True)
-        mirrored = self.vision(given[..., 1:, :].flip(-1))
-        features = list(zip(upright, mirrored, strict=False))
-        deep = tuple(upright[len(mirrored) :])
-        return Maps(edge_pyramid(pixels, OCTAVES), features, mirrored=True, deep=deep)
+        upright, mirrored = self.vision(given), self.vision(given[..., 1:, :].flip(-1))
+        features = list(zip(upright, mirrored, strict=True))
+        return Maps(edge_pyramid(pixels, OCTAVES), features, mirrored=True)
 
     def read_sources(self, encoded: Encoded) -> Prefix:
         """Read the sources of each pair: U rows of keys and values."""
@@ -303,10 +290,8 @@ class LiteLlama(Backbone):
         """Ask the Llama for several aspects: (N, A, 5)."""
         texts = [_words(aspect) for aspect in aspects]  # refuses an unknown one
         prefix = self.read_sources(encoded) if prefix is None else prefix
-        statistics = _projected_statistics(encoded)
-        cells = self._tokens("fused", statistics["fused"], encoded["cells"])
-        fused = torch.cat([cells, self.projectors["whole"](statistics["whole"])], dim=1)
-        # (N, K + 1, hidden)
+        statistics = _projected_statistics(encoded)["fused"]
+        fused = self._tokens("fused", statistics, encoded["cells"])  # (N, K, hidden)
         branches = [self._text(text, fused) for text in texts]
         before, stem = prefix[0][0].shape[2], fused.shape[1]
         lengths = [branch.shape[1] for branch in branches]
@@ -449,8 +434,7 @@ def _projected_statistics(encoded: Encoded) -> Encoded:
     references = [rows(encoded[name], encoded["pair"]) for name in REFERENCES]
     own = (encoded["agreement"], encoded["relation"])
     fused = torch.cat([encoded["fused"], *references, *own], dim=-1)
-    found = {name: encoded[name] for name in ("ir", "vis", "whole")}
-    return found | {"fused": fused}
+    return {"ir": encoded["ir"], "vis": encoded["vis"], "fused": fused}
 
 
 def _words(aspect: str) -> str:

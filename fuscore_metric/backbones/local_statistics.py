@@ -167,13 +167,11 @@ class Maps:
         features: Feature maps, each in one or more looks; larger magnitude is a stronger feature.
         mirrored: Whether the looks after the first are at the mirror image, and lie so: turning
             a few cells back is cheaper than turning maps.
-        deep: Maps of later stages, upright, seen over the whole image only.
     """
 
     pixels: Sequence[Tensor]
     features: Sequence[Looks]
     mirrored: bool = False
-    deep: Looks = ()
 
     def all(self) -> list[Looks]:
         """Pixels, then features, by kind and look."""
@@ -188,8 +186,7 @@ class Maps:
     def rows(self, numbers: Tensor) -> Maps:
         """What is seen of these images, by number in the batch."""
         features = [tuple(look[numbers] for look in looks) for looks in self.features]
-        deep = tuple(m[numbers] for m in self.deep)
-        return Maps([m[numbers] for m in self.pixels], features, self.mirrored, deep)
+        return Maps([m[numbers] for m in self.pixels], features, self.mirrored)
 
 
 def stronger(one: Maps, other: Maps) -> Maps:
@@ -247,37 +244,3 @@ class LocalStatistics:
         chosen.mean, chosen.variance = self.mean[numbers], self.variance[numbers]
         chosen.references, chosen._products = (), []
         return chosen
-
-
-def whole_statistics(fused: Maps, references: Sequence[Maps]) -> Tensor:
-    """First and second moments of the deep maps over the whole image, and against references.
-
-    Args:
-        fused: Maps of N images.
-        references: Those of N images or one for all, to be compared with.
-
-    Returns:
-        (N, 1, (2 + 3 R) C) float32, C channels and R references: means and logarithmic standard
-        deviations; then for each reference the difference of both from its own, and correlations.
-    """
-    parts = [_whole(n, fused, references) for n in range(len(fused.deep))]
-    return torch.cat(parts, dim=-1)[:, None].float()
-
-
-def _whole(number: int, fused: Maps, references: Sequence[Maps]) -> Tensor:
-    own = fused.deep[number].float()
-    mean, deviation = _spread(own)
-    found = [mean, deviation.log()]
-    for reference in references:
-        other = reference.deep[number].float()
-        other_mean, other_deviation = _spread(other)
-        product = (own * other).mean((2, 3))
-        correlation = (product - mean * other_mean) / (deviation * other_deviation)
-        found += [mean - other_mean, (deviation / other_deviation).log(), correlation]
-    return torch.cat(found, dim=1)  # (N, (2 + 3 R) C)
-
-
-def _spread(maps: Tensor) -> tuple[Tensor, Tensor]:
-    """(N, C, h, w) -> mean and standard deviation, (N, C) each."""
-    variance, mean = torch.var_mean(maps, (2, 3), correction=0)
-    return mean, (variance + VARIANCE_FLOOR).sqrt()

@@ -134,15 +134,14 @@ def measure_reach(
         seed: Seed of the directions.
 
     Returns:
-        `fused` (`STATISTICS`,), `agreement` (3 `AGREEMENT`,), `relation` (`RELATIONS`,) and `whole`
-        (`WHOLE_STATISTICS`,), in the features' own units.
+        `fused` (`STATISTICS`,), `agreement` (3 `AGREEMENT`,) and `relation` (`RELATIONS`,), in the
+        features' own units.
     """
     std = cast(Projector, backbone.projectors["fused"]).std
     # After its own are the references' statistics, which come from the sources alone.
     sizes = (STATISTICS, len(REFERENCES) * STATISTICS, len(REFERENCES) * AGREEMENT, RELATIONS)
     own, _, agreement, relation = std.split(sizes)
-    whole = cast(Projector, backbone.projectors["whole"]).std
-    spread = {"fused": own, "agreement": agreement, "relation": relation, "whole": whole}
+    spread = {"fused": own, "agreement": agreement, "relation": relation}
     generator = torch.Generator().manual_seed(seed)
     moves: dict[str, list[Tensor]] = {name: [] for name in spread}
     for triple in files:

@@ -96,7 +96,7 @@ class BatchOptions:
         methods_per_scene: M.
         sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch.
         twins: Triples that a batch shows in both views.
-        equal_rows: Whether every row is shown as often as every other: the rows of a source pair are
+        equal_rows: Whether every row is shown equally often: the rows of a source pair are
             cut into groups of about M, which count as scenes. Else every scene is shown as often.
         least_cells: Each batch shows between this many and all cells of the grid. Leaving some out
             is cheaper, and keeps the model from learning scenes by heart.

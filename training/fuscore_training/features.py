@@ -26,7 +26,6 @@ from fuscore_metric.backbones.lite_llama import (
     REFERENCES,
     RELATIONS,
     STATISTICS,
-    WHOLE_STATISTICS,
     LiteLlama,
 )
 from fuscore_training.pair_images import read_images
@@ -36,8 +35,6 @@ log = logging.getLogger(__name__)
 
 SOURCE_FEATURES = REFERENCES
 FUSED_FEATURES = OF_FUSED
-WHOLE = "whole"
-"""The one that has no cells."""
 DONE_FILE = "done.json"
 VIEWS = 2
 MOST_CUT = 7
@@ -89,8 +86,7 @@ class FeatureCache:
         found = {}
         for name, array in self.arrays.items():
             row, seen = shown if name in SOURCE_FEATURES else (index, view)
-            here = np.zeros((len(seen), 1), dtype=np.int64) if name == WHOLE else places[seen]
-            found[name] = torch.from_numpy(array[row[:, None], seen[:, None], here]).float()
+            found[name] = torch.from_numpy(array[row[:, None], seen[:, None], places[seen]]).float()
         found["source_cells"] = torch.from_numpy(places[shown[1]])
         return found | {
             "cells": torch.from_numpy(places[view]),
@@ -126,20 +122,19 @@ def build_features(
     np.save(folder / "pair_of_row.npy", codes)
     groups = [np.flatnonzero(codes == code).tolist() for code in range(codes.max() + 1)]
     cells = backbone.preprocessing["grid"] ** 2
-    sizes = {name: (len(groups), cells, STATISTICS) for name in SOURCE_FEATURES} | {
-        "fused": (len(frame), cells, STATISTICS),
-        "agreement": (len(frame), cells, len(REFERENCES) * AGREEMENT),
-        "relation": (len(frame), cells, RELATIONS),
-        WHOLE: (len(frame), 1, WHOLE_STATISTICS),
+    sizes = {name: (len(groups), STATISTICS) for name in SOURCE_FEATURES} | {
+        "fused": (len(frame), STATISTICS),
+        "agreement": (len(frame), len(REFERENCES) * AGREEMENT),
+        "relation": (len(frame), RELATIONS),
     }
     arrays = {
         name: np.lib.format.open_memmap(
             folder / f"{name}.npy",
             mode="w+",
             dtype=np.float16,
-            shape=(length, VIEWS, places, statistics),
+            shape=(length, VIEWS, cells, statistics),
         )
-        for name, (length, places, statistics) in sizes.items()
+        for name, (length, statistics) in sizes.items()
     }
     # One process with all threads: PyTorch takes its slow convolutions where it has one thread.
     for pair, rows in enumerate(groups):

@@ -22,7 +22,6 @@ from fuscore_metric.backbones.lite_llama import (
     REFERENCES,
     RELATIONS,
     STATISTICS,
-    WHOLE_STATISTICS,
     LiteLlama,
 )
 from fuscore_metric.backbones.projector import Projector
@@ -200,7 +199,7 @@ def _with_viewers(
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
-    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT} {RELATIONS} {WHOLE_STATISTICS}"
+    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT} {RELATIONS}"
     key = f"{backbone.preprocessing} {layout} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
     return build_features(table, backbone, work / "features", key=key)
 
