@@ -27,7 +27,6 @@ from fuscore_training.datasets import (
 )
 from fuscore_training.evaluate import evaluate
 from fuscore_training.features import (
-    FUSED_FEATURES,
     MOST_CUT,
     SOURCE_FEATURES,
     FeatureCache,
@@ -58,6 +57,7 @@ from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from tests.tiny_model import LLAMA
 
 PREPROCESSING = {"min_pixels": 32 * 32, "grid": 3}
+OWN_FEATURES = ("fused", "agreement", "relation")
 SUB_SCORES = [aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT]
 BATCHES = BatchOptions(scenes_per_batch=2, methods_per_scene=4, twins=3, least_cells=4)
 MIRROR = [2, 1, 0, 5, 4, 3, 8, 7, 6]
@@ -77,7 +77,8 @@ def table(folder, make_data) -> RatingsTable:
 
 
 def new_backbone(folder, seed=0):
-    return new_lite_llama(folder / "words", seed=seed, llama=LLAMA, preprocessing=PREPROCESSING)
+    options = {"llama": LLAMA, "preprocessing": PREPROCESSING, "relations": True}
+    return new_lite_llama(folder / "words", seed=seed, **options)
 
 
 @pytest.fixture(scope="module")
@@ -135,7 +136,7 @@ def test_the_second_view_is_the_mirrored_picture_without_a_few_pixels(cache, tab
                     fits.append((top, left))
             ((top, left),) = fits
             whole = backbone.encode(*(image[..., top:, left:].flip(-1) for image in triple))
-        for name in (*SOURCE_FEATURES, *FUSED_FEATURES):
+        for name in (*SOURCE_FEATURES, *OWN_FEATURES):
             assert is_rounded(found[name], whole[name]), name
         cuts.append((top, left))
     assert len(set(cuts)) > 1
@@ -149,7 +150,7 @@ def test_views_are_mirrored_exactly_where_nothing_is_cut(tmp_path, table, backbo
     found = build_features(few, backbone, tmp_path, key="a").encoded([1], views=np.array([1]))
     with torch.inference_mode():
         view = backbone.encode(*(image.flip(-1) for image in pictures(table, 1)))
-    for name in (*SOURCE_FEATURES, *FUSED_FEATURES):
+    for name in (*SOURCE_FEATURES, *OWN_FEATURES):
         assert is_rounded(found[name], view[name]), name
 
 
@@ -164,14 +165,14 @@ def test_mirrored_cells():
 def test_sources_are_stored_and_read_once_a_pair(cache, table):
     pairs = table.source_pairs.nunique()
     assert all(len(cache.arrays[name]) == pairs for name in SOURCE_FEATURES)
-    assert all(len(cache.arrays[name]) == len(table) for name in FUSED_FEATURES)
+    assert all(len(cache.arrays[name]) == len(table) for name in OWN_FEATURES)
     rows = rows_of(table)[::-1]  # no order of the pairs is taken for granted
     encoded = cache.encoded(rows)
     assert all(len(encoded[name]) == pairs for name in (*SOURCE_FEATURES, "source_cells"))
     for place, row in enumerate(rows):
         alone, pair = cache.encoded([row]), encoded["pair"][place]
         assert all(torch.equal(encoded[n][pair], alone[n][0]) for n in SOURCE_FEATURES)
-        assert all(torch.equal(encoded[n][place], alone[n][0]) for n in FUSED_FEATURES)
+        assert all(torch.equal(encoded[n][place], alone[n][0]) for n in OWN_FEATURES)
         assert alone["pair"].tolist() == [0]
 
 
@@ -184,7 +185,7 @@ def test_a_pair_in_two_views_is_read_in_both(cache, table):
         alone, pair = cache.encoded([row], views=np.array([view])), encoded["pair"][place]
         for name in (*SOURCE_FEATURES, "source_cells"):
             assert torch.equal(encoded[name][pair], alone[name][0])
-        for name in (*FUSED_FEATURES, "cells"):
+        for name in (*OWN_FEATURES, "cells"):
             assert torch.equal(encoded[name][place], alone[name][0])
     assert not torch.equal(encoded["fused"][1], encoded["fused"][2])
 
@@ -284,7 +285,7 @@ def test_batches_hold_the_rows_asked_for(table, cache):
         shown = [5, 8, 9, *(np.array([5, 8, 9])[twins])]
         count = encoded["cells"].shape[1]
         assert encoded["pair"].shape == (6,)
-        for name in (*FUSED_FEATURES, "cells"):
+        for name in (*OWN_FEATURES, "cells"):
             assert encoded[name].shape[:2] == (6, count)
         for place, row in enumerate(shown):
             views = [cache.encoded([row], views=np.array([view]))["fused"][0] for view in (0, 1)]

@@ -11,6 +11,7 @@ from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     OCTAVES,
     REFERENCES,
+    RELATIONS,
     STATISTICS,
     LiteLlama,
 )
@@ -27,15 +28,20 @@ from fuscore_metric.prompts import ASPECTS, build_prompt
 from tests.tiny_model import tiny_backbone
 
 
-@pytest.fixture(scope="module")
-def backbone(tmp_path_factory) -> LiteLlama:
-    return tiny_backbone(tmp_path_factory.mktemp("words"))
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "relations"])
+def relations(request) -> bool:
+    return request.param
 
 
 @pytest.fixture(scope="module")
-def loud(tmp_path_factory) -> LiteLlama:
+def backbone(tmp_path_factory, relations) -> LiteLlama:
+    return tiny_backbone(tmp_path_factory.mktemp("words"), relations=relations)
+
+
+@pytest.fixture(scope="module")
+def loud(tmp_path_factory, relations) -> LiteLlama:
     """A backbone whose answers depend on every token: a new one's hardly do on the images."""
-    made = tiny_backbone(tmp_path_factory.mktemp("words"), seed=1)
+    made = tiny_backbone(tmp_path_factory.mktemp("words"), seed=1, relations=relations)
     with torch.no_grad():
         for name, weight in made.named_parameters():
             if weight.dim() == 2 and not name.startswith("vision."):
@@ -54,6 +60,7 @@ def whole_prompt_logits(backbone, encoded, aspect):
     prompt, pair, count = build_prompt(aspect), encoded["pair"], len(encoded["pair"])
     references = {name: encoded[name][pair] for name in REFERENCES}
     compared = [encoded["fused"], *references.values(), encoded["agreement"]]
+    compared += [encoded["relation"]] if backbone.relations else []
     places = encoded["source_cells"][pair]
     images = {
         "ir": (references["ir"], places),
@@ -169,7 +176,7 @@ def whole_prompt_logits_of_all(backbone, encoded):
 def in_another_order(encoded):
     """Four triples of three source pairs: the third, the first, the third again, the second."""
     rows, pair = torch.tensor([2, 0, 1, 3]), torch.tensor([2, 0, 2, 1])
-    own = {name: encoded[name][rows] for name in ("fused", "agreement", "cells")}
+    own = {name: x[rows] for name, x in encoded.items() if name != "pair"}
     shared = {name: encoded[name][:3] for name in (*REFERENCES, "source_cells")}
     return own | shared | {"pair": pair}
 
@@ -180,6 +187,8 @@ def test_statistics_have_the_shapes_promised(backbone):
     for name in ("ir", "vis", "stronger", "fused"):
         assert encoded[name].shape == (2, cells, STATISTICS)
     assert encoded["agreement"].shape == (2, cells, 3 * AGREEMENT)
+    if backbone.relations:
+        assert encoded["relation"].shape == (2, cells, RELATIONS)
     assert encoded["source_cells"].tolist() == encoded["cells"].tolist() == [list(range(cells))] * 2
     assert encoded["pair"].tolist() == [0, 1]
 

@@ -18,15 +18,16 @@ LLAMA = {
 }
 
 
-def tiny_backbone(folder: Path, seed: int = 0) -> LiteLlama:
+def tiny_backbone(folder: Path, seed: int = 0, *, relations: bool = False) -> LiteLlama:
     torch.manual_seed(seed)
-    return LiteLlama(build_words(folder / "words.json"), llama=LLAMA).eval()
+    words = build_words(folder / "words.json")
+    return LiteLlama(words, llama=LLAMA, relations=relations).eval()
 
 
 def tiny_spec(backbone: LiteLlama) -> FuScoreSpec:
     return FuScoreSpec("tiny", backbone.family, backbone.preprocessing, "none")
 
 
-def tiny_fuscore(folder: Path, seed: int = 0) -> FuScore:
-    backbone = tiny_backbone(folder, seed)
+def tiny_fuscore(folder: Path, seed: int = 0, *, relations: bool = False) -> FuScore:
+    backbone = tiny_backbone(folder, seed, relations=relations)
     return FuScore(backbone, tiny_spec(backbone))

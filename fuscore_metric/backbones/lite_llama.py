@@ -40,6 +40,7 @@ from fuscore_metric.backbones.prompt_tree import (
     tree_mask,
     tree_positions,
 )
+from fuscore_metric.backbones.relations import RELATIONS, Relief, make_relief, relations
 from fuscore_metric.backbones.stored_weights import read_tensors
 from fuscore_metric.checkpoint import SPEC_FILE, CheckpointError
 from fuscore_metric.images import fit_pixels, resize
@@ -70,7 +71,8 @@ STATISTICS = PIXEL_CHANNELS + AGREEMENT
 REFERENCES = ("ir", "vis", "stronger")
 """What a fused image is compared with; see `local_statistics.stronger`."""
 FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT
-"""Of a fused cell: its own, those of each reference, and its correlation with each."""
+"""Of a fused cell: its own, those of each reference, and its correlation with each. A model with
+relations has `RELATIONS` more."""
 
 LLAMA = {
     "hidden_size": 192,
@@ -114,6 +116,8 @@ class Words:
 
 References = tuple[LocalStatistics, ...]
 """Statistics of the images in `REFERENCES`."""
+Seen = tuple[References, Relief | None]
+"""What fused images are compared with; the second only of a model with relations."""
 
 
 @dataclass
@@ -128,7 +132,7 @@ class LiteSources:
 
     ir: Tensor
     vis: Tensor
-    held: References | None = None
+    held: Seen | None = None
 
 
 class LiteLlama(Backbone):
@@ -138,6 +142,8 @@ class LiteLlama(Backbone):
         words: The tokenizer.
         llama: Options of `LlamaConfig`, over `LLAMA`.
         preprocessing: Over `DEFAULT_PREPROCESSING`.
+        relations: Whether fused images are also compared with their sources place by place: see
+            `relations`. Weights up to `fuscore-lite-4` were made without.
 
     Raises:
         ValueError: The tokenizer splits a level word.
@@ -152,9 +158,10 @@ class LiteLlama(Backbone):
         *,
         llama: dict[str, Any] | None = None,
         preprocessing: dict[str, Any] | None = None,
+        relations: bool = False,
     ) -> None:
         super().__init__()
-        self.words = words
+        self.words, self.relations = words, relations
         self.preprocessing = {**DEFAULT_PREPROCESSING, **(preprocessing or {})}
         self.llama_options = {**LLAMA, **(llama or {})}
         config = LlamaConfig(vocab_size=words.tokenizer.get_vocab_size(), **self.llama_options)
@@ -164,7 +171,7 @@ class LiteLlama(Backbone):
             {
                 "ir": Projector(STATISTICS, hidden),
                 "vis": Projector(STATISTICS, hidden),
-                "fused": Projector(FUSED_STATISTICS, hidden),
+                "fused": Projector(FUSED_STATISTICS + RELATIONS * relations, hidden),
             }
         )
         self.cell_embedding = nn.Embedding(self.preprocessing["grid"] ** 2, hidden)
@@ -174,6 +181,11 @@ class LiteLlama(Backbone):
         self._level_ids = {
             aspect: level_token_ids(words, build_prompt(aspect).answer_prefix) for aspect in ASPECTS
         }
+
+    @property
+    def own_statistics(self) -> tuple[str, ...]:
+        """Names of the statistics that each fused image has of its own."""
+        return ("fused", "agreement", *(["relation"] if self.relations else []))
 
     def encode_sources(self, ir: Tensor, vis: Tensor) -> LiteSources:
         """Hold the pixels; they are looked at when the first fused image comes."""
@@ -186,23 +198,28 @@ class LiteLlama(Backbone):
             `ir`, `vis`, `stronger` (U, cells, `STATISTICS`) of U source pairs and `source_cells`
             (U, cells); `fused` (N, cells, `STATISTICS`), `agreement` (N, cells, 3 `AGREEMENT`),
             `cells` (N, cells), the place of each cell in the grid, and `pair` (N,), the source pair
-            of each fused image. Statistics are float32.
+            of each fused image; with relations also `relation` (N, cells, `RELATIONS`). Statistics
+            are float32.
         """
-        found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, "fused", "agreement")}
+        own = self.own_statistics
+        found: dict[str, list[Tensor]] = {name: [] for name in (*REFERENCES, *own)}
         order: list[int] = []
         for place, members in self._looks(len(sources.ir), fused, pair):
-            references = self._references(sources, place)
+            references, relief = self._references(sources, place)
             for name, reference in zip(REFERENCES, references, strict=True):
                 found[name].append(reference.tokens())
             for numbers, images in members:
-                one = self._statistics(images, _beside(references, pair[numbers]))
+                near, beside = _beside(references, relief, pair[numbers])
+                one = self._statistics(images, near)
+                if beside is not None:
+                    found["relation"].append(relations(self._greys(one), beside, one.grid))
                 found["fused"].append(one.tokens())
                 found["agreement"].append(torch.cat(one.correlations(), dim=-1))
                 order += numbers
         encoded = {name: torch.cat(parts) for name, parts in found.items()}
         if order != sorted(order):
             back = torch.tensor(order, device=fused.device).argsort()
-            encoded |= {name: encoded[name][back] for name in ("fused", "agreement")}
+            encoded |= {name: encoded[name][back] for name in own}
         cells = torch.arange(self.preprocessing["grid"] ** 2, device=fused.device)
         return encoded | {
             "source_cells": cells.expand(len(sources.ir), -1),
@@ -232,12 +249,13 @@ class LiteLlama(Backbone):
         """
         return self.device.type == "cpu"
 
-    def _references(self, sources: LiteSources, place: slice) -> References:
+    def _references(self, sources: LiteSources, place: slice) -> Seen:
         if sources.held is not None:
             return sources.held
         both = self._statistics(sources.ir[place]), self._statistics(sources.vis[place])
         best = LocalStatistics(stronger(both[0].maps, both[1].maps), both[0].grid)
-        found = (*both, best)
+        relief = make_relief(*map(self._greys, both)) if self.relations else None
+        found = (*both, best), relief
         # Feature maps are large: those of a single look are held for more fused images.
         if place.stop - place.start == len(sources.ir):
             sources.held = found
@@ -256,6 +274,11 @@ class LiteLlama(Backbone):
         # A picture that was turned from HWC to CHW takes half as long again as a contiguous one.
         pixels = ((resize(images, size) - options["mean"]) / options["std"]).contiguous()
         return LocalStatistics(self._maps(pixels), options["grid"], references)
+
+    def _greys(self, seen: LocalStatistics) -> list[Tensor]:
+        """Grey maps in [0, 1] at 1/2, 1/4 and 1/8."""
+        mean, std = self.preprocessing["mean"], self.preprocessing["std"]
+        return [m[:, :1] * std + mean for m in seen.maps.pixels[1:]]
 
     def _maps(self, pixels: Tensor) -> Maps:
         """Look twice, so that a filter's slant and the phase of its strides decide nothing.
@@ -329,7 +352,8 @@ class LiteLlama(Backbone):
     def save(self, directory: Path) -> None:
         """Write `config.json`, `tokenizer.json` and `model.safetensors`."""
         directory.mkdir(parents=True, exist_ok=True)
-        text = json.dumps({"llama": self.llama_options}, indent=2)
+        content = {"llama": self.llama_options, "relations": self.relations}
+        text = json.dumps(content, indent=2)
         (directory / "config.json").write_text(text + "\n")
         self.words.tokenizer.save(str(directory / "tokenizer.json"))
         tensors = {name: value.contiguous() for name, value in self.state_dict().items()}
@@ -355,12 +379,12 @@ class LiteLlama(Backbone):
                 tensor.
         """
         cls.check_options(device_map=device_map, quantize=quantize)
-        llama = _read_llama_options(directory / "config.json")
+        llama, relations = _read_config(directory / "config.json")
         _check_names(preprocessing, DEFAULT_PREPROCESSING, "preprocessing", directory / SPEC_FILE)
         words = Words(directory / "tokenizer.json")
         weights = directory / "model.safetensors"
         _check_size(llama, words.tokenizer.get_vocab_size(), weights)
-        backbone = cls(words, llama=llama, preprocessing=preprocessing)
+        backbone = cls(words, llama=llama, preprocessing=preprocessing, relations=relations)
         backbone.load_state_dict(read_tensors(weights, backbone.state_dict()))
         # What makes the statistics stays float32: they are small differences of large sums.
         projectors = [cast(Projector, p).layers for p in backbone.projectors.values()]
@@ -375,7 +399,8 @@ class LiteLlama(Backbone):
         return self.cell_embedding.weight.dtype
 
 
-def _read_llama_options(path: Path) -> dict[str, Any]:
+def _read_config(path: Path) -> tuple[dict[str, Any], bool]:
+    """Options of the Llama, and whether there are relations: older files do not say so."""
     try:
         content = read_json(path, limit=MAX_CONFIG_BYTES)
     except ValueError as error:
@@ -383,6 +408,11 @@ def _read_llama_options(path: Path) -> dict[str, Any]:
     options = content.get("llama") if isinstance(content, dict) else None
     if not isinstance(options, dict):
         raise CheckpointError(f"Expected an object `llama` in {str(path)!r}")
+    relations = content.get("relations", False)
+    if not isinstance(relations, bool):
+        raise CheckpointError(
+            f"Expected `relations` in {str(path)!r} to be true or false, got {short(relations)}"
+        )
     _check_names(options, LLAMA, "llama", path)
     for wrong in misfits(options, _LLAMA_KINDS, "llama"):
         raise CheckpointError(f"{wrong} in {str(path)!r}")
@@ -392,7 +422,7 @@ def _read_llama_options(path: Path) -> dict[str, Any]:
             f"Expected `llama` in {str(path)!r} with an even number of channels for each of "
             f"`num_attention_heads`, and those a multiple of `num_key_value_heads`, got {options}"
         )
-    return options
+    return options, relations
 
 
 def _check_size(llama: Mapping[str, int], words: int, weights: Path) -> None:
@@ -419,7 +449,7 @@ def _check_names(
         )
 
 
-def _beside(references: References, pair: Tensor) -> Sequence[LocalStatistics]:
+def _beside(references: References, relief: Relief | None, pair: Tensor) -> Seen:
     """The references that each fused image is compared with.
 
     They are as they stand where one is for all or each image has its own; maps are large, and
@@ -427,15 +457,17 @@ def _beside(references: References, pair: Tensor) -> Sequence[LocalStatistics]:
     """
     count = len(references[0].mean)
     if count == 1 or torch.equal(pair, torch.arange(count)):
-        return references
+        return references, relief
     numbers = to_device(pair, references[0].mean.device)
-    return [reference.rows(numbers) for reference in references]
+    chosen = tuple(reference.rows(numbers) for reference in references)
+    return chosen, None if relief is None else relief.rows(numbers)
 
 
 def _projected_statistics(encoded: Encoded) -> Encoded:
     """What each image's projector takes: the fused one sees the sources too."""
     references = [rows(encoded[name], encoded["pair"]) for name in REFERENCES]
-    fused = torch.cat([encoded["fused"], *references, encoded["agreement"]], dim=-1)
+    compared = [encoded[name] for name in ("agreement", "relation") if name in encoded]
+    fused = torch.cat([encoded["fused"], *references, *compared], dim=-1)
     return {"ir": encoded["ir"], "vis": encoded["vis"], "fused": fused}
 
 

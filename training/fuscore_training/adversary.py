@@ -21,10 +21,15 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from fuscore_metric.backbones.base import Encoded
-from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
+from fuscore_metric.backbones.lite_llama import (
+    AGREEMENT,
+    REFERENCES,
+    RELATIONS,
+    STATISTICS,
+    LiteLlama,
+)
 from fuscore_metric.backbones.projector import Projector
 from fuscore_metric.levels import expected_score, level_probabilities
-from fuscore_training.features import FUSED_FEATURES
 from fuscore_training.pair_images import read_images
 
 GREY_LEVEL = 1 / 255
@@ -84,7 +89,7 @@ class Cheats:
             scores: (N, A) of the first N triples, with their graph.
         """
         chosen = torch.randperm(len(scores), device=scores.device)[: self.options.triples]
-        own = {name: encoded[name][chosen] for name in (*FUSED_FEATURES, "cells", "pair")}
+        own = {name: encoded[name][chosen] for name in (*self.box, "cells", "pair")}
         provoked = self.provoke(model, encoded | own, aspects)
         return (_scores(model, provoked, aspects) - scores[chosen]).square().mean()
 
@@ -128,11 +133,14 @@ def measure_reach(
         seed: Seed of the directions.
 
     Returns:
-        `fused` (`STATISTICS`,) and `agreement` (3 `AGREEMENT`,), in the features' own units.
+        `fused` (`STATISTICS`,), `agreement` (3 `AGREEMENT`,) and, of a model with relations,
+        `relation` (`RELATIONS`,), in the features' own units.
     """
     std = cast(Projector, backbone.projectors["fused"]).std
-    # Between the two are the references' statistics, which come from the sources alone.
-    spread = {"fused": std[:STATISTICS], "agreement": std[-len(REFERENCES) * AGREEMENT :]}
+    # After its own are the references' statistics, which come from the sources alone.
+    sizes = (STATISTICS, len(REFERENCES) * STATISTICS, len(REFERENCES) * AGREEMENT)
+    own, _, agreement, *others = std.split((*sizes, *([RELATIONS] if backbone.relations else [])))
+    spread = dict(zip(backbone.own_statistics, (own, agreement, *others), strict=True))
     generator = torch.Generator().manual_seed(seed)
     moves: dict[str, list[Tensor]] = {name: [] for name in spread}
     for triple in files:

@@ -96,6 +96,8 @@ class BatchOptions:
         methods_per_scene: M.
         sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch.
         twins: Triples that a batch shows in both views.
+        equal_rows: Whether every row is shown equally often: the rows of a source pair are
+            cut into groups of about M, which count as scenes. Else every scene is shown as often.
         least_cells: Each batch shows between this many and all cells of the grid. Leaving some out
             is cheaper, and keeps the model from learning scenes by heart.
         seed: Seed of batches, sub-scores and views.
@@ -105,6 +107,7 @@ class BatchOptions:
     methods_per_scene: int = 8
     sub_scores: int = 1
     twins: int = 12
+    equal_rows: bool = False
     least_cells: int = 8
     seed: int = 0
 
@@ -175,10 +178,21 @@ def make_loader(
 ) -> DataLoader[int]:
     """Batches of S scenes x M methods for one training run."""
     sampler = SceneBatchSampler(
-        table.frame["scene"],
+        _groups(table, options) if options.equal_rows else table.frame["scene"],
         scenes_per_batch=options.scenes_per_batch,
         methods_per_scene=options.methods_per_scene,
         seed=options.seed,
     )
     maker = BatchMaker(table, rows, cache, labels, options)
     return DataLoader(RowNumbers(len(table)), batch_sampler=sampler, collate_fn=maker)
+
+
+def _groups(table: RatingsTable, options: BatchOptions) -> list[tuple[int, int]]:
+    """Source pair and group within it of each row (N,)."""
+    pairs, _ = pd.factorize(table.source_pairs)
+    order = np.random.default_rng(options.seed).permutation(len(pairs))
+    place = pd.Series(pairs[order]).groupby(pairs[order]).cumcount().to_numpy()
+    groups = np.maximum(1, np.rint(np.bincount(pairs) / options.methods_per_scene).astype(int))
+    found = np.empty(len(pairs), dtype=np.int64)
+    found[order] = place % groups[pairs[order]]
+    return list(zip(pairs.tolist(), found.tolist(), strict=True))

@@ -20,14 +20,19 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from fuscore_metric.backbones.base import Encoded
-from fuscore_metric.backbones.lite_llama import AGREEMENT, REFERENCES, STATISTICS, LiteLlama
+from fuscore_metric.backbones.lite_llama import (
+    AGREEMENT,
+    REFERENCES,
+    RELATIONS,
+    STATISTICS,
+    LiteLlama,
+)
 from fuscore_training.pair_images import read_images
 from fuscore_training.ratings import RatingsTable
 
 log = logging.getLogger(__name__)
 
 SOURCE_FEATURES = REFERENCES
-FUSED_FEATURES = ("fused", "agreement")
 DONE_FILE = "done.json"
 VIEWS = 2
 MOST_CUT = 7
@@ -43,10 +48,8 @@ class FeatureCache:
 
     def __init__(self, folder: Path) -> None:
         self.pair_of_row = np.load(folder / "pair_of_row.npy")
-        self.arrays = {
-            name: np.load(folder / f"{name}.npy", mmap_mode="r")
-            for name in (*SOURCE_FEATURES, *FUSED_FEATURES)
-        }
+        names = json.loads((folder / DONE_FILE).read_text())["arrays"]
+        self.arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
         self.cells = self.arrays["fused"].shape[2]
 
     def __len__(self) -> int:
@@ -105,20 +108,17 @@ def build_features(
         folder: Where the cache is.
         key: Says what the features depend on; a cache of another key is made anew.
     """
-    done = folder / DONE_FILE
-    if done.exists() and json.loads(done.read_text()) == {"key": key, "rows": len(table)}:
+    frame = table.frame.reset_index(drop=True)
+    codes, _ = pd.factorize(table.source_pairs.reset_index(drop=True))
+    groups = [np.flatnonzero(codes == code).tolist() for code in range(codes.max() + 1)]
+    sizes = _sizes(backbone, len(groups), len(frame))
+    done, stamp = folder / DONE_FILE, {"key": key, "rows": len(table), "arrays": list(sizes)}
+    if done.exists() and json.loads(done.read_text()) == stamp:
         return FeatureCache(folder)
     folder.mkdir(parents=True, exist_ok=True)
     done.unlink(missing_ok=True)
-    frame = table.frame.reset_index(drop=True)
-    codes, _ = pd.factorize(table.source_pairs.reset_index(drop=True))
     np.save(folder / "pair_of_row.npy", codes)
-    groups = [np.flatnonzero(codes == code).tolist() for code in range(codes.max() + 1)]
     cells = backbone.preprocessing["grid"] ** 2
-    sizes = {name: (len(groups), STATISTICS) for name in SOURCE_FEATURES} | {
-        "fused": (len(frame), STATISTICS),
-        "agreement": (len(frame), len(REFERENCES) * AGREEMENT),
-    }
     arrays = {
         name: np.lib.format.open_memmap(
             folder / f"{name}.npy",
@@ -137,8 +137,15 @@ def build_features(
             log.info("encoded %d of %d source pairs", pair + 1, len(groups))
     for array in arrays.values():
         array.flush()
-    done.write_text(json.dumps({"key": key, "rows": len(table)}))
+    done.write_text(json.dumps(stamp))
     return FeatureCache(folder)
+
+
+def _sizes(backbone: LiteLlama, pairs: int, rows: int) -> dict[str, tuple[int, int]]:
+    """Images, and numbers of a cell, of each array."""
+    sizes = dict.fromkeys(SOURCE_FEATURES, (pairs, STATISTICS))
+    sizes |= {"fused": (rows, STATISTICS), "agreement": (rows, len(REFERENCES) * AGREEMENT)}
+    return sizes | ({"relation": (rows, RELATIONS)} if backbone.relations else {})
 
 
 def _encode_pair(files: pd.DataFrame, backbone: LiteLlama, *, seed: int) -> Iterator[Encoded]:

@@ -60,6 +60,7 @@ def new_lite_llama(
     seed: int,
     llama: dict[str, Any] | None = None,
     preprocessing: dict[str, Any] | None = None,
+    relations: bool = False,
 ) -> LiteLlama:
     """Make an untrained embedded model.
 
@@ -68,10 +69,11 @@ def new_lite_llama(
         seed: Seed of the random parts (projectors, Llama).
         llama: Over the family's default shape.
         preprocessing: Over the family's defaults.
+        relations: As `LiteLlama` takes it.
     """
     torch.manual_seed(seed)
     directory.mkdir(parents=True, exist_ok=True)
     words = build_words(directory / "tokenizer.json")
-    backbone = LiteLlama(words, llama=llama, preprocessing=preprocessing)
+    backbone = LiteLlama(words, llama=llama, preprocessing=preprocessing, relations=relations)
     backbone.vision.load_state_dict(pretrained_vision().state_dict())
     return backbone

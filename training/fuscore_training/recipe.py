@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -15,6 +15,7 @@ from fuscore_training.image_batches import ImageBatchOptions
 from fuscore_training.proxy_ratings import ProxyConfig
 from fuscore_training.trainer import FitOptions
 from fuscore_training.tuning import TuneOptions
+from fuscore_training.viewer_ladders import LadderOptions
 
 Options = TypeVar("Options")
 
@@ -33,7 +34,11 @@ class Recipe:
         split: File of held-out scenes and methods, relative to the recipe's; drawn if empty.
         llama: Over the language part's default shape.
         preprocessing: Over the pixel path's defaults.
+        relations: Whether fused images are also compared with their sources place by place.
         feature_noise: Deviation of noise on the standardised image statistics while training.
+        viewers: Folder of what viewers said, relative to the recipe's; with it, proxy ratings serve
+            as controls and for test scenes only.
+        ladders: How many damaged versions of what viewers rated.
         proxy: How many proxy ratings of each kind a scene gets.
         labels: How ratings become soft labels.
         batches: What a batch holds.
@@ -46,7 +51,10 @@ class Recipe:
     split: str = ""
     llama: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
+    relations: bool = False
     feature_noise: float = 0.0
+    viewers: str = ""
+    ladders: LadderOptions = field(default_factory=LadderOptions)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)
     labels: LabelOptions = field(default_factory=LabelOptions)
     batches: BatchOptions = field(default_factory=BatchOptions)
@@ -124,6 +132,8 @@ def read_recipe(path: Path) -> Recipe | FineTuneRecipe:
         recipe = _build(FineTuneRecipe, content, str(path))
     else:
         recipe = _build(Recipe, content, str(path))
+    if isinstance(recipe, Recipe) and recipe.viewers:
+        recipe = replace(recipe, viewers=str(path.parent / recipe.viewers))
     return replace(recipe, split=str(path.parent / recipe.split)) if recipe.split else recipe
 
 
@@ -156,4 +166,10 @@ def _value(hint: Any, value: Any, where: str) -> Any:
         raise RecipeError(f"{where}: expected {hint.__name__}, got {value!r}")
     if get_origin(hint) is dict and not isinstance(value, dict):
         raise RecipeError(f"{where}: expected keys and values, got {value!r}")
+    if get_origin(hint) is tuple:
+        if not isinstance(value, list) or len(value) != len(get_args(hint)):
+            raise RecipeError(f"{where}: expected {len(get_args(hint))} values, got {value!r}")
+        return tuple(
+            _value(kind, one, where) for kind, one in zip(get_args(hint), value, strict=True)
+        )
     return value

@@ -20,6 +20,7 @@ from scipy.stats import spearmanr
 from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     REFERENCES,
+    RELATIONS,
     STATISTICS,
     LiteLlama,
 )
@@ -34,15 +35,18 @@ from fuscore_training.export import make_fuscore
 from fuscore_training.features import FeatureCache, build_features
 from fuscore_training.fit_cached import fit, predict_cached
 from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
+from fuscore_training.panel import read_panel
 from fuscore_training.proxy_ratings import find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings, split_by_scene
 from fuscore_training.recipe import Recipe
 from fuscore_training.split import Split, read_split
+from fuscore_training.viewer_ladders import make_ladders
 
 log = logging.getLogger(__name__)
 
 ROW = "row"
 """Column with a row's place in the whole table, and so in the feature cache."""
+VIEWED = "Controls (copies of a source, other scenes' fusions): by construction."
 UNDAMAGED = ("method", "plain")
 """Kinds of proxy ratings that nothing was done to."""
 
@@ -78,6 +82,10 @@ def prepare(recipe: Recipe, *, data: Path, work: Path) -> Material:
     """
     split = read_split(Path(recipe.split)) if recipe.split else None
     table = _ratings(recipe, data, work)
+    if recipe.viewers:
+        table = _with_viewers(recipe, table, split, data, work)
+    frame = table.frame.assign(**{ROW: np.arange(len(table))})
+    table = RatingsTable(frame, table.label_kind, table.description)
     parts = split.apply(table) if split else split_by_scene(table, seed=recipe.seed)
     log.info("rows: %s", {name: len(part) for name, part in parts.items()})
     return Material(table, split, parts, _features(recipe, table, _new(recipe, work), work))
@@ -98,8 +106,13 @@ def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
 
 
 def _new(recipe: Recipe, work: Path) -> LiteLlama:
-    options = {"llama": recipe.llama, "preprocessing": recipe.preprocessing}
-    return new_lite_llama(work / "words", seed=recipe.seed, **options)
+    return new_lite_llama(
+        work / "words",
+        seed=recipe.seed,
+        llama=recipe.llama,
+        preprocessing=recipe.preprocessing,
+        relations=recipe.relations,
+    )
 
 
 def run(recipe: Recipe, *, data: Path, work: Path, out: Path) -> dict[str, Any]:
@@ -164,13 +177,34 @@ def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
         work.mkdir(parents=True, exist_ok=True)
         table = make_proxy_ratings(data, work, recipe.proxy)
         stored.write_text(key)
-    frame = table.frame.assign(**{ROW: np.arange(len(table))})
-    return RatingsTable(frame, table.label_kind, table.description)
+    return table
+
+
+def _with_viewers(
+    recipe: Recipe, proxy: RatingsTable, split: Split | None, data: Path, work: Path
+) -> RatingsTable:
+    """What viewers said, damage by visible change, controls, and proxy ratings of test scenes."""
+    ratings, stored = Path(recipe.viewers), work / "ladders.parquet"
+    panel, key = read_panel(ratings, data), work / "ladder_options.json"
+    options = json.dumps({"ladders": asdict(recipe.ladders), "data": str(data.resolve())})
+    if key.exists() and key.read_text() == options:
+        ladders = pd.read_parquet(stored)
+    else:
+        ladders = make_ladders(panel, ratings, work / "ladders", recipe.ladders).frame
+        ladders.to_parquet(stored)
+        key.write_text(options)
+    frame = proxy.frame
+    held_out = frame["scene"].isin(split.test if split else ())
+    kept = frame[held_out | (frame["kind"] == "control")]
+    joined = pd.concat([panel.frame, ladders, kept], ignore_index=True)
+    joined["other_scene"] = joined["other_scene"].fillna("")
+    words = f"{panel.description} Damage: by visible change, scaled by people's opinions. {VIEWED}"
+    return RatingsTable(joined, "model", words)
 
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
-    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT}"
+    layout = f"{REFERENCES} {STATISTICS} {AGREEMENT} {RELATIONS}"
     key = f"{backbone.preprocessing} {layout} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
     return build_features(table, backbone, work / "features", key=key)
 

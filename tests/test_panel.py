@@ -1,0 +1,91 @@
+"""Viewers' opinions and pictures on disk -> a ratings table."""
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from fuscore_training.change_curves import read_curves
+from fuscore_training.panel import PANELS, read_panel
+from fuscore_training.ratings import RatingsError, write_ratings
+from fuscore_training.split import read_split
+from fuscore_training.viewer_ladders import (
+    COLOUR_DAMAGE,
+    DEGRADATIONS,
+    LIKE,
+    LadderOptions,
+    make_ladders,
+)
+from PIL import Image
+
+ROOT = Path(__file__).parents[1]
+RATINGS = ROOT / "training" / "ratings"
+SUB = {"thermal_retention": 4.0, "texture_preservation": 3.0, "artifacts": 2.0, "sharpness": 3.5}
+
+
+@pytest.fixture
+def study(tmp_path):
+    """One scene: a method seen by two viewers in `fusions`, once more and damaged in `damaged`."""
+    rng = np.random.default_rng(0)
+    data, ratings = tmp_path / "data", tmp_path / "ratings"
+    scene = np.kron(rng.random((6, 8)), np.ones((16, 16)))
+    for place in ("S/ir/1.png", "S/vis/1.png", "S/fused/A/1.png", "panel/damaged/a.png"):
+        (data / place).parent.mkdir(parents=True, exist_ok=True)
+        picture = np.rint(255 * np.clip(scene + 0.1 * rng.random(scene.shape), 0, 1))
+        Image.fromarray(picture.astype(np.uint8)).save(data / place)
+    ratings.mkdir()
+    item = {"set": "S", "scene": "1", "method": "A"}
+    seen = [{**item, "viewer": v, "overall_0_100": o, **SUB} for v, o in (("A", 40), ("B", 60))]
+    hurt = {**item, "image": "a.png", "kind": "blur", "strength": 1.5, "viewer": "A"}
+    tables = dict.fromkeys(PANELS, seen[:0]) | {"fusions": seen}
+    tables["damaged"] = [{**hurt, "overall_0_100": 25, **SUB}]
+    for name, rows in tables.items():
+        columns = [*hurt, "overall_0_100", *SUB] if name != "fusions" else [*seen[0]]
+        pd.DataFrame(rows, columns=columns).to_csv(ratings / f"{name}.csv", index=False)
+    (ratings / "visible_change.csv").write_bytes((RATINGS / "visible_change.csv").read_bytes())
+    return ratings, data
+
+
+def test_viewers_are_averaged_and_pictures_found(study, tmp_path):
+    table = read_panel(*study)
+    clean, hurt = table.frame.to_dict("records")
+    assert table.label_kind == "model"
+    assert (clean["overall"], clean["viewers"]) == (3.0, 2)
+    assert clean["spread"] == pytest.approx(0.4)
+    assert clean["artifacts"] == 2.0
+    assert (hurt["overall"], hurt["kind"], hurt["method"]) == (2.0, "blur", "A+blur=1.5")
+    assert clean["scene"] == hurt["scene"] == "S/1"
+    assert clean["source_pair"] != hurt["source_pair"]  # groups have scales of their own
+    write_ratings(table, tmp_path / "table.csv")  # follows every rule of a ratings table
+
+
+def test_a_missing_picture_is_named(study):
+    (study[1] / "panel/damaged/a.png").unlink()
+    with pytest.raises(RatingsError, match=r"a\.png"):
+        read_panel(*study)
+
+
+def test_damage_lowers_what_viewers_said(study, tmp_path):
+    options = LadderOptions(each=12, workers=1)
+    rows = make_ladders(read_panel(*study), study[0], tmp_path / "made", options).frame
+    assert len(rows) >= 6  # those that change nothing, as a grey picture's hue, are left out
+    assert rows["overall"].between(1, 3 - 1e-6).all()
+    assert all(Path(file).exists() for file in rows["fused"])
+    assert rows["method"].is_unique
+
+
+def test_what_is_committed_shows_no_test_scene_and_no_held_out_method():
+    split = read_split(ROOT / "training" / "recipes" / "split.yaml")
+    for name in PANELS:
+        table = pd.read_csv(RATINGS / f"{name}.csv", dtype={"scene": str}, keep_default_na=False)
+        assert not set(table["set"] + "/" + table["scene"]) & set(split.test)
+        assert not set(table["method"]) & set(split.held_out_methods)
+
+
+def test_every_kind_of_damage_has_a_curve_that_falls():
+    curves = read_curves(RATINGS)
+    for kind in (*DEGRADATIONS, *COLOUR_DAMAGE):
+        for name in LIKE.get(kind, (kind,)):
+            kept = curves[name].kept([0, 0.05, 0.2, 0.4])
+            assert kept[0] == 1
+            assert (np.diff(kept) < 0).all()
