@@ -57,7 +57,7 @@ from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from tests.tiny_model import LLAMA
 
 PREPROCESSING = {"min_pixels": 32 * 32, "grid": 3}
-OWN_FEATURES = ("fused", "agreement", "relation")
+OWN_FEATURES = ("fused", "agreement")
 SUB_SCORES = [aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT]
 BATCHES = BatchOptions(scenes_per_batch=2, methods_per_scene=4, twins=3, least_cells=4)
 MIRROR = [2, 1, 0, 5, 4, 3, 8, 7, 6]
@@ -77,8 +77,7 @@ def table(folder, make_data) -> RatingsTable:
 
 
 def new_backbone(folder, seed=0):
-    options = {"llama": LLAMA, "preprocessing": PREPROCESSING, "relations": True}
-    return new_lite_llama(folder / "words", seed=seed, **options)
+    return new_lite_llama(folder / "words", seed=seed, llama=LLAMA, preprocessing=PREPROCESSING)
 
 
 @pytest.fixture(scope="module")
@@ -121,6 +120,21 @@ def test_the_cache_holds_what_encode_returns(cache, table, backbone):
         assert set(found) == set(expected)
         for name, value in expected.items():
             assert is_rounded(found[name], value), name
+
+
+def test_relations_are_in_the_cache_of_a_model_that_has_them(folder, table):
+    options = {"llama": LLAMA, "preprocessing": PREPROCESSING, "relations": True}
+    backbone = new_lite_llama(folder / "words", seed=0, **options).eval()
+    cache = build_features(table, backbone, folder / "with_relations", key="one")
+    with torch.inference_mode():
+        expected = backbone.encode(*pictures(table, 0))
+    found = cache.encoded([0])
+    assert set(found) == set(expected)
+    assert is_rounded(found["relation"], expected["relation"])
+    reach = measure_reach(backbone, table.frame[["ir", "vis", "fused"]].to_numpy()[:1])
+    assert [reach[name].shape for name in backbone.own_statistics] == [
+        expected[name].shape[2:] for name in backbone.own_statistics
+    ]
 
 
 def test_the_second_view_is_the_mirrored_picture_without_a_few_pixels(cache, table, backbone):
@@ -878,11 +892,14 @@ def test_a_run_repeats_itself_and_reuses_its_ratings_and_features(trained, folde
 # Recipes
 
 EMBEDDED = Path(__file__).parents[1] / "training" / "recipes" / "embedded.yaml"
+VIEWERS = EMBEDDED.with_name("viewers.yaml")
 
 
-def test_the_shipped_recipe_names_every_option():
-    recipe, content = read_recipe(EMBEDDED), yaml.safe_load(EMBEDDED.read_text())
-    assert set(content) >= {field.name for field in fields(Recipe)} - {"llama", "preprocessing"}
+@pytest.mark.parametrize("path", [EMBEDDED, VIEWERS], ids=["embedded", "viewers"])
+def test_recipes_name_every_option(path):
+    recipe, content = read_recipe(path), yaml.safe_load(path.read_text())
+    unneeded = {"llama", "preprocessing"} | (set() if recipe.viewers else {"viewers", "ladders"})
+    assert set(content) >= {field.name for field in fields(Recipe)} - unneeded
     assert recipe.name == content["name"]
     for part in ("proxy", "labels", "batches", "fit"):
         assert set(content[part]) == set(vars(getattr(recipe, part)))
