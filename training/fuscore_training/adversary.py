@@ -24,11 +24,11 @@ from fuscore_metric.backbones.base import Encoded
 from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     REFERENCES,
-    RELATIONS,
     STATISTICS,
     LiteLlama,
 )
 from fuscore_metric.backbones.projector import Projector
+from fuscore_metric.backbones.relations import RELATIONS
 from fuscore_metric.levels import expected_score, level_probabilities
 from fuscore_training.pair_images import read_images
 
@@ -139,7 +139,8 @@ def measure_reach(
     std = cast(Projector, backbone.projectors["fused"]).std
     # After its own are the references' statistics, which come from the sources alone.
     sizes = (STATISTICS, len(REFERENCES) * STATISTICS, len(REFERENCES) * AGREEMENT)
-    own, _, agreement, *others = std.split((*sizes, *([RELATIONS] if backbone.relations else [])))
+    more = [RELATIONS] if backbone.relations else []
+    own, _, agreement, *others = torch.split(std, [*sizes, *more])
     spread = dict(zip(backbone.own_statistics, (own, agreement, *others), strict=True))
     generator = torch.Generator().manual_seed(seed)
     moves: dict[str, list[Tensor]] = {name: [] for name in spread}

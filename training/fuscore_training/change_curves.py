@@ -41,7 +41,9 @@ class Curve:
 
     def kept(self, change: ArrayLike) -> NDArray[np.float64]:
         """Share of the quality above 1 that is kept, in (0, 1]."""
-        return np.exp(-((np.asarray(change, dtype=np.float64) / self.scale) ** self.power))
+        share = (np.asarray(change, dtype=np.float64) / self.scale) ** self.power
+        kept: NDArray[np.float64] = np.exp(-share)
+        return kept
 
 
 def fit_curve(changes: Sequence[ArrayLike], kept: Sequence[float]) -> tuple[float, float]:
@@ -56,7 +58,7 @@ def fit_curve(changes: Sequence[ArrayLike], kept: Sequence[float]) -> tuple[floa
     def error(logs: NDArray[np.float64]) -> NDArray[np.float64]:
         scale, power = np.exp(logs)
         means = [np.exp(-((change / scale) ** power)).mean() for change in seen]
-        return np.asarray(means) - np.clip(kept, LEAST, 1.0)
+        return np.asarray(np.asarray(means) - np.clip(kept, LEAST, 1.0))
 
     start = [np.log(np.median(np.concatenate(seen))), 0.0]
     bounds = ([np.log(1e-3), np.log(0.3)], [np.log(10.0), np.log(4.0)])

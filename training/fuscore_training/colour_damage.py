@@ -90,7 +90,8 @@ def targets_painted(image: Image, strength: float, sources: Sources, rng: Rng) -
     if len(rows) and len(columns):
         patch[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1] = strength
     patch = ndimage.gaussian_filter(patch, 1.0)
-    return image + _like(patch, image) * (_surround(image, patch).mean((0, 1)) - image)
+    around = _surround(image, patch).mean((0, 1))
+    return np.asarray(image + _like(patch, image) * (around - image))
 
 
 def targets_glared(image: Image, strength: float, sources: Sources, rng: Rng) -> Image:

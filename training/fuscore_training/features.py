@@ -23,10 +23,10 @@ from fuscore_metric.backbones.base import Encoded
 from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     REFERENCES,
-    RELATIONS,
     STATISTICS,
     LiteLlama,
 )
+from fuscore_metric.backbones.relations import RELATIONS
 from fuscore_training.pair_images import read_images
 from fuscore_training.ratings import RatingsTable
 

@@ -102,9 +102,9 @@ def people_falls(ratings: Path, data: Path) -> Iterator[tuple[str, list[Group]]]
 
 def _changes(bases: pd.DataFrame, kind: str, strength: float) -> NDArray[np.float64]:
     found = []
-    for number, row in enumerate(bases.itertuples()):
-        sources = Sources(luma(read_image(Path(row.ir))), luma(read_image(Path(row.vis))))
-        base, rng = read_image(Path(row.fused)), np.random.default_rng(number)
+    for number, row in enumerate(bases.to_dict("records")):
+        ir, vis, base = (read_image(Path(row[name])) for name in ("ir", "vis", "fused"))
+        sources, rng = Sources(luma(ir), luma(vis)), np.random.default_rng(number)
         damaged = degrade(base, kind, strength, sources, rng) / 255.0
         found.append(visible_change(damaged, base))
     return np.asarray(found)

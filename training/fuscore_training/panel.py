@@ -8,6 +8,7 @@ source pair of one file is not the source pair of another: `source_pair` tells t
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -59,7 +60,7 @@ def _read(path: Path, panel: str, data: Path) -> pd.DataFrame:
     return pd.DataFrame([_row(picture, panel, data) for picture in frame.to_dict("records")])
 
 
-def _row(picture: dict[str, object], panel: str, data: Path) -> dict[str, object]:
+def _row(picture: dict[Any, Any], panel: str, data: Path) -> dict[str, object]:
     folder, stem, method = (str(picture[name]) for name in ("set", "scene", "method"))
     roots = (data / folder, data / "modern" / folder)
     if image := picture.get("image"):

@@ -20,11 +20,11 @@ from scipy.stats import spearmanr
 from fuscore_metric.backbones.lite_llama import (
     AGREEMENT,
     REFERENCES,
-    RELATIONS,
     STATISTICS,
     LiteLlama,
 )
 from fuscore_metric.backbones.projector import Projector
+from fuscore_metric.backbones.relations import RELATIONS
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.acceptance import check_acceptance
 from fuscore_training.adversary import prepare_cheats
