@@ -16,6 +16,7 @@ from fuscore_metric.pictures import open_triples
 from fuscore_metric.scoring import judge_each
 from tests import tiny_qwen
 from tests.pretended_gpu import DEVICE, GpuTensor, pretended_gpu
+from tests.tiny_model import tiny_fuscore
 
 EXAMPLE = Path(__file__).parents[1] / "fuscore_metric" / "assets" / "example"
 HEIGHT, WIDTH = 60, 80
@@ -27,8 +28,10 @@ def gpu():
         yield made
 
 
-@pytest.fixture(scope="module")
-def on_cpu() -> FuScore:
+@pytest.fixture(scope="module", params=["embedded", "relations"])
+def on_cpu(request, tmp_path_factory) -> FuScore:
+    if request.param == "relations":
+        return tiny_fuscore(tmp_path_factory.mktemp("words"), relations=True)
     return FuScore.from_pretrained(device="cpu")
 
 
