@@ -35,6 +35,7 @@ class Recipe:
         llama: Over the language part's default shape.
         preprocessing: Over the pixel path's defaults.
         relations: Whether fused images are also compared with their sources place by place.
+        start: Weights to start from ("embedded", a directory or a hub id); random ones by default.
         feature_noise: Deviation of noise on the standardised image statistics while training.
         viewers: Folder of what viewers said, relative to the recipe's; with it, proxy ratings serve
             as controls and for test scenes only.
@@ -52,6 +53,7 @@ class Recipe:
     llama: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     relations: bool = False
+    start: str = ""
     feature_noise: float = 0.0
     viewers: str = ""
     ladders: LadderOptions = field(default_factory=LadderOptions)

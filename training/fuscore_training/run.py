@@ -34,7 +34,7 @@ from fuscore_training.evaluate import evaluate
 from fuscore_training.export import make_fuscore
 from fuscore_training.features import FeatureCache, build_features
 from fuscore_training.fit_cached import fit, predict_cached
-from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
+from fuscore_training.initialise import VISION_SOURCE, new_lite_llama, start_from
 from fuscore_training.panel import read_panel
 from fuscore_training.proxy_ratings import find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings, split_by_scene
@@ -96,6 +96,8 @@ def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
     backbone, cache, rows = _new(recipe, work), material.cache, material.rows
     some = np.random.default_rng(recipe.seed).choice(rows("train"), 1000)
     backbone.standardise(cache.encoded(some))
+    if recipe.start:
+        start_from(backbone, recipe.start)
     for projector in backbone.projectors.values():
         cast(Projector, projector).noise = recipe.feature_noise
     parts = material.parts
