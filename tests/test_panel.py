@@ -39,16 +39,19 @@ def study(tmp_path):
     hurt = {**item, "image": "a.png", "kind": "blur", "strength": 1.5, "viewer": "A"}
     tables = dict.fromkeys(PANELS, seen[:0]) | {"fusions": seen}
     tables["damaged"] = [{**hurt, "overall_0_100": 25, **SUB}]
+    drawn = {**hurt, "image": "b.png", "part": 1, "seed": 7}
+    tables["colour_and_targets"] = [{**drawn, "overall_0_100": 30, **SUB}]
     for name, rows in tables.items():
         columns = [*hurt, "overall_0_100", *SUB] if name != "fusions" else [*seen[0]]
+        columns += ["part", "seed"] if name == "colour_and_targets" else []
         pd.DataFrame(rows, columns=columns).to_csv(ratings / f"{name}.csv", index=False)
     (ratings / "visible_change.csv").write_bytes((RATINGS / "visible_change.csv").read_bytes())
     return ratings, data
 
 
 def test_viewers_are_averaged_and_pictures_found(study, tmp_path):
-    table = read_panel(*study)
-    clean, hurt = table.frame.to_dict("records")
+    table = read_panel(*study, tmp_path / "viewed")
+    clean, hurt, drawn = table.frame.to_dict("records")
     assert table.label_kind == "model"
     assert (clean["overall"], clean["viewers"]) == (3.0, 2)
     assert clean["spread"] == pytest.approx(0.4)
@@ -56,18 +59,31 @@ def test_viewers_are_averaged_and_pictures_found(study, tmp_path):
     assert (hurt["overall"], hurt["kind"], hurt["method"]) == (2.0, "blur", "A+blur=1.5")
     assert clean["scene"] == hurt["scene"] == "S/1"
     assert clean["source_pair"] != hurt["source_pair"]  # groups have scales of their own
+    assert (drawn["overall"], drawn["method"]) == (pytest.approx(2.2), "A+blur=1.5#7")
     write_ratings(table, tmp_path / "table.csv")  # follows every rule of a ratings table
 
 
-def test_a_missing_picture_is_named(study):
+def test_a_missing_picture_is_named(study, tmp_path):
     (study[1] / "panel/damaged/a.png").unlink()
     with pytest.raises(RatingsError, match=r"a\.png"):
-        read_panel(*study)
+        read_panel(*study, tmp_path / "viewed")
+
+
+def test_pictures_with_a_seed_are_made_alike(study, tmp_path):
+    files = [
+        Path(read_panel(*study, tmp_path / name).frame["fused"].iloc[-1]) for name in ("one", "two")
+    ]
+    assert files[0] == (tmp_path / "one" / "b.png").resolve()
+    one, two = (np.asarray(Image.open(file)) for file in files)
+    assert (one == two).all()
+    changed = one != np.asarray(Image.open(study[1] / "S/fused/A/1.png"))
+    assert 0.02 < changed.mean() < 0.6  # in a part
 
 
 def test_damage_lowers_what_viewers_said(study, tmp_path):
     options = LadderOptions(each=12, workers=1)
-    rows = make_ladders(read_panel(*study), study[0], tmp_path / "made", options).frame
+    panel = read_panel(*study, tmp_path / "viewed")
+    rows = make_ladders(panel, study[0], tmp_path / "made", options).frame
     assert len(rows) >= 6  # those that change nothing, as a grey picture's hue, are left out
     assert rows["overall"].between(1, 3 - 1e-6).all()
     assert all(Path(file).exists() for file in rows["fused"])

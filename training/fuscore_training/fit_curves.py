@@ -9,6 +9,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 import pandas as pd
@@ -35,10 +36,10 @@ Group = tuple[NDArray[np.float64], float]
 """Visible changes at one strength, and the mean share kept."""
 
 
-def fit_all(ratings: Path, data: Path) -> dict[str, Curve]:
+def fit_all(panel: pd.DataFrame, data: Path) -> dict[str, Curve]:
     """Fit every kind; people's word counts where they were asked."""
-    seen = viewers_falls(ratings, data)
-    people = dict(people_falls(ratings, data))
+    seen = viewers_falls(panel)
+    people = dict(people_falls(panel, data))
     curves = {}
     for kind, rows in seen.groupby("kind"):
         asked = people.get(str(kind), [])
@@ -57,10 +58,9 @@ def fit_all(ratings: Path, data: Path) -> dict[str, Curve]:
     return curves
 
 
-def viewers_falls(ratings: Path, data: Path) -> pd.DataFrame:
+def viewers_falls(panel: pd.DataFrame) -> pd.DataFrame:
     """Each damaged picture that viewers saw: kind, strength, change, share kept of each score."""
-    frame = read_panel(ratings, data).frame
-    frame = frame[frame["panel"].isin(["damaged", "colour"])]
+    frame = panel[panel["panel"].isin(["damaged", "colour"])]  # training scenes only
     rows = []
     for _, group in frame.groupby(["source_pair", "base"]):
         base = group[group["kind"] == "method"].iloc[0]
@@ -77,10 +77,9 @@ def viewers_falls(ratings: Path, data: Path) -> pd.DataFrame:
     return pd.DataFrame(rows).rename(columns={"overall": "kept"})
 
 
-def people_falls(ratings: Path, data: Path) -> Iterator[tuple[str, list[Group]]]:
+def people_falls(panel: pd.DataFrame, data: Path) -> Iterator[tuple[str, list[Group]]]:
     """What people kept at published strengths, with the change that these make on our pictures."""
-    frame = read_panel(ratings, data).frame
-    bases = frame[(frame["panel"] == "damaged") & (frame["kind"] == "method")].iloc[:BASES]
+    bases = panel[(panel["panel"] == "damaged") & (panel["kind"] == "method")].iloc[:BASES]
     study = pd.read_csv(data / "human_severity.csv", keep_default_na=False)
     clean = study[study["distortion"] == "none"].set_index("fusion_method")["mean_opinion_0_100"]
     for kind, name in HUMAN_KINDS.items():
@@ -112,8 +111,11 @@ def _changes(bases: pd.DataFrame, kind: str, strength: float) -> NDArray[np.floa
 
 def main(ratings: Path, data: Path) -> None:
     """Write the curves."""
+    with TemporaryDirectory() as made:
+        panel = read_panel(ratings, data, Path(made)).frame
+        curves = fit_all(panel, data)
     rows = []
-    for kind, curve in fit_all(ratings, data).items():
+    for kind, curve in curves.items():
         values = asdict(curve)
         hits = dict(zip(SUB_SCORE_COLUMNS, values.pop("hits"), strict=True))
         rows.append({"kind": kind, **values, **hits})

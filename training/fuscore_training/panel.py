@@ -13,20 +13,21 @@ from typing import Any
 import pandas as pd
 
 from fuscore_training.raters import mean_opinions
-from fuscore_training.ratings import SCORE_COLUMNS, SUB_SCORE_COLUMNS, RatingsError, RatingsTable
+from fuscore_training.ratings import SCORE_COLUMNS, SUB_SCORE_COLUMNS, RatingsTable
+from fuscore_training.viewer_pictures import find_picture, first_there, made_picture
 
-PANELS = ("fusions", "modern", "own", "damaged", "colour")
+PANELS = ("fusions", "modern", "own", "damaged", "colour", "colour_and_targets")
 """Files of opinions, by what was shown."""
-PICTURE = ("set", "scene", "method", "kind", "strength", "image")
-"""What names a picture; the last three are missing where fusions are undamaged and published."""
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+PICTURE = ("set", "scene", "method", "kind", "strength", "image", "part", "seed")
+"""What names a picture; all but three are missing where fusions are undamaged and published. One
+with a seed can be made: see `viewer_pictures`."""
 DESCRIPTION = (
     "Ratings by a multimodal LLM that looked at the pictures, not people's ratings of "
     "infrared-visible fusions."
 )
 
 
-def read_panel(ratings: Path, data: Path) -> RatingsTable:
+def read_panel(ratings: Path, data: Path, made: Path) -> RatingsTable:
     """Read what viewers said, and find the pictures that they saw.
 
     The overall opinion, 0 to 100, becomes 1 to 5 linearly; the sub-scores are on 1 to 5 already.
@@ -36,6 +37,7 @@ def read_panel(ratings: Path, data: Path) -> RatingsTable:
         ratings: Folder of `PANELS` as CSV.
         data: Folder of the pictures: `<set>/...` and `modern/<set>/...` as `proxy_ratings` takes
             them, and `panel/<file's stem>/<image>` of pictures made for the viewers.
+        made: Folder for pictures that have a seed; those that are not there yet are made.
 
     Returns:
         The table: scene `<set>/<scene>`, `method` (distinct within a source pair), `base` (the
@@ -45,11 +47,11 @@ def read_panel(ratings: Path, data: Path) -> RatingsTable:
     Raises:
         RatingsError: A picture is not there.
     """
-    found = [_read(ratings / f"{name}.csv", name, data) for name in PANELS]
+    found = [_read(ratings / f"{name}.csv", name, data, made) for name in PANELS]
     return RatingsTable(pd.concat(found, ignore_index=True), "model", DESCRIPTION)
 
 
-def _read(path: Path, panel: str, data: Path) -> pd.DataFrame:
+def _read(path: Path, panel: str, data: Path, made: Path) -> pd.DataFrame:
     opinions = pd.read_csv(path, keep_default_na=False, dtype={"scene": str})
     opinions["overall"] = 1 + 4 * opinions["overall_0_100"] / 100
     keys = [name for name in PICTURE if name in opinions]
@@ -57,29 +59,28 @@ def _read(path: Path, panel: str, data: Path) -> pd.DataFrame:
     opinions["rater"] = opinions["viewer"]
     means = mean_opinions(opinions, list(SCORE_COLUMNS))
     frame = opinions.drop_duplicates("item").set_index("item")[keys].join(means)
-    return pd.DataFrame([_row(picture, panel, data) for picture in frame.to_dict("records")])
+    rows = frame.to_dict("records")
+    return pd.DataFrame([_row(picture, panel, data, made) for picture in rows])
 
 
-def _row(picture: dict[Any, Any], panel: str, data: Path) -> dict[str, object]:
+def _row(picture: dict[Any, Any], panel: str, data: Path, made: Path) -> dict[str, object]:
     folder, stem, method = (str(picture[name]) for name in ("set", "scene", "method"))
-    roots = (data / folder, data / "modern" / folder)
-    if image := picture.get("image"):
-        fused = [data / "panel" / panel / str(image)]
+    if "seed" in picture:
+        fused = made_picture(picture, data, made)
+    elif image := picture.get("image"):
+        fused = first_there([data / "panel" / panel / str(image)])
     else:
-        fused = [
-            root / "fused" / method / f"{stem}{suffix}" for root in roots for suffix in SUFFIXES
-        ]
-    sources = {
-        name: [root / name / f"{stem}{suffix}" for root in roots for suffix in SUFFIXES]
-        for name in ("ir", "vis")
-    }
+        fused = find_picture(data, folder, stem, f"fused/{method}")
+    sources = {name: find_picture(data, folder, stem, name) for name in ("ir", "vis")}
     kind = str(picture.get("kind", "none"))
     strength = f"{picture.get('strength', 0):g}"
+    drawn = f"#{picture['seed']}" if "seed" in picture else ""
     return {
         "scene": f"{folder}/{stem}",
-        "method": method if kind == "none" else f"{method}+{kind}={strength}",
+        "method": method if kind == "none" else f"{method}+{kind}={strength}{drawn}",
         "base": method,
-        **{name: _first(files) for name, files in (*sources.items(), ("fused", fused))},
+        **sources,
+        "fused": fused,
         **{name: picture[name] for name in ("overall", *SUB_SCORE_COLUMNS)},
         "source_pair": f"{folder}/{stem} of {panel}",
         "kind": "method" if kind == "none" else kind,
@@ -88,10 +89,3 @@ def _row(picture: dict[Any, Any], panel: str, data: Path) -> dict[str, object]:
         "viewers": picture["raters"],
         "spread": picture["spread"],
     }
-
-
-def _first(files: list[Path]) -> str:
-    for file in files:
-        if file.exists():
-            return str(file.resolve())
-    raise RatingsError(f"No picture {files[0]}, nor the same with {', '.join(SUFFIXES)}")

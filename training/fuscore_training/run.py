@@ -187,7 +187,8 @@ def _with_viewers(
 ) -> RatingsTable:
     """What viewers said, damage by visible change, controls, and proxy ratings of test scenes."""
     ratings, stored = Path(recipe.viewers), work / "ladders.parquet"
-    panel, key = read_panel(ratings, data), work / "ladder_options.json"
+    panel = read_panel(ratings, data, work / "viewed")
+    key = work / "ladder_options.json"
     options = json.dumps({"ladders": asdict(recipe.ladders), "data": str(data.resolve())})
     if key.exists() and key.read_text() == options:
         ladders = pd.read_parquet(stored)

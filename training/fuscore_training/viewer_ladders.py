@@ -101,7 +101,7 @@ def _damaged(
         change = 0.0
         for kind in _kinds(rng, options):
             before, strength = damaged, _strength(kind, rng)
-            damaged = _apply(before, kind, strength, sources, rng, where)
+            damaged = damage(before, kind, strength, sources, rng, where)
             change = visible_change(damaged, before)
             overall, hits = keeps(kind, change, curves, sources.ir, damaged, before)
             for score, power in zip(("overall", *SUB_SCORE_COLUMNS), (1.0, *hits), strict=True):
@@ -149,7 +149,7 @@ def _strength(kind: str, rng: np.random.Generator) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def _apply(
+def damage(
     image: Image,
     kind: str,
     strength: float,
@@ -157,7 +157,11 @@ def _apply(
     rng: np.random.Generator,
     where: Image | None,
 ) -> Image:
-    """As `degradations.degrade`, of any kind; rounded to 8 bits, as a saved file would be."""
+    """Damage a picture as `degradations.degrade` does, but by any kind of `DAMAGE`.
+
+    Returns:
+        The picture in [0, 1], rounded to 8 bits as a saved file would be.
+    """
     if kind in COLOUR_DAMAGE and image.ndim == 2:
         image = np.repeat(image[..., None], 3, axis=2)
     damaged = DAMAGE[kind][0](image, strength, sources, rng)

@@ -1,0 +1,82 @@
+"""Undamaged fusions -> damaged pictures for viewers, drawn by seed.
+
+Whoever has the public sets can make the pictures of a table again. `panel` does it as it reads one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image as PILImage
+
+from fuscore_training.classic_fusions import Image, luma, to_bytes
+from fuscore_training.degradations import Sources, draw_region
+from fuscore_training.proxy_ratings import read_image
+from fuscore_training.ratings import RatingsError
+from fuscore_training.viewer_ladders import damage
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
+UNDAMAGED = "none"
+
+
+def made_picture(row: Mapping[str, Any], data: Path, out: Path) -> str:
+    """Make one picture, if it is not there yet; takes and raises what `make_picture` does.
+
+    Returns:
+        Its path: `out` and the row's `image`.
+    """
+    path = out / str(row["image"])
+    if not path.exists():
+        out.mkdir(parents=True, exist_ok=True)
+        PILImage.fromarray(to_bytes(make_picture(row, data))).save(path)
+    return str(path.resolve())
+
+
+def make_picture(row: Mapping[str, Any], data: Path) -> Image:
+    """Make one picture.
+
+    Args:
+        row: `set`, `scene`, `method` of its base; `kind` and `strength` of the damage; `part`, 1 if
+            only a part of the picture is damaged; `seed` of what is drawn.
+        data: Folder of the public sets.
+
+    Returns:
+        (H, W) or (H, W, 3) in [0, 1].
+
+    Raises:
+        RatingsError: The base or a source is not there.
+    """
+    ir, vis, base = (
+        read_image(Path(find_picture(data, str(row["set"]), str(row["scene"]), place)))
+        for place in ("ir", "vis", f"fused/{row['method']}")
+    )
+    if row["kind"] == UNDAMAGED:
+        return base
+    sources, rng = Sources(luma(ir), luma(vis)), np.random.default_rng(int(row["seed"]))
+    where = draw_region(sources.ir.shape, rng) if int(row["part"]) else None
+    return damage(base, str(row["kind"]), float(row["strength"]), sources, rng, where)
+
+
+def find_picture(data: Path, folder: str, stem: str, place: str) -> str:
+    """Find a picture of a scene by set, scene and place: `ir`, `vis` or `fused/<method>`.
+
+    Raises:
+        RatingsError: It is not there.
+    """
+    roots = (data / folder, data / "modern" / folder)
+    return first_there([root / place / f"{stem}{suffix}" for root in roots for suffix in SUFFIXES])
+
+
+def first_there(files: Sequence[Path]) -> str:
+    """The first of some paths at which there is a file.
+
+    Raises:
+        RatingsError: There is none.
+    """
+    for file in files:
+        if file.exists():
+            return str(file.resolve())
+    raise RatingsError(f"No picture {files[0]}, nor the same with {', '.join(SUFFIXES)}")
