@@ -117,13 +117,6 @@ def _a_target(ir: Image, rng: Rng) -> Image:
     return np.asarray(ndimage.gaussian_filter(mask.astype(np.float64), 1.5))
 
 
-def target_share(ir: Image, damaged: Image, base: Image) -> float:
-    """How much of the hot targets' area was changed visibly, in [0, 1]."""
-    hot = thermal_targets(ir).hot
-    changed = np.abs(luma(damaged) - luma(base)) > 8 * STEP
-    return float((hot * changed).sum() / max(float(hot.sum()), 1e-9))
-
-
 def _surround(image: Image, mask: Image) -> Image:
     """The picture without what is under the mask, filled in from around."""
     sigma = 0.03 * max(image.shape[:2])

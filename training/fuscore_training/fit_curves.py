@@ -1,6 +1,7 @@
 """Viewers' and people's opinions of damage -> `training/ratings/visible_change.csv`, made once.
 
-`python -m fuscore_training.fit_curves training/ratings ../shared/data` writes it anew.
+`python -m fuscore_training.fit_curves training/ratings ../shared/data training/recipes/split.yaml`
+writes it anew, from training scenes alone.
 """
 
 from __future__ import annotations
@@ -22,10 +23,13 @@ from fuscore_training.panel import read_panel
 from fuscore_training.proxy_ratings import read_image
 from fuscore_training.ratings import SUB_SCORE_COLUMNS
 from fuscore_training.severity import HUMAN_KINDS
+from fuscore_training.split import read_split
 from fuscore_training.visible_change import visible_change
 
 BASES = 16
 """Undamaged pictures on which people's strengths are tried."""
+TOGETHER = 8
+"""Pictures of alike visible change whose opinions are averaged."""
 TOP = 4.65
 """KADID-10k's opinion, of 5, of what nobody can see: its weakest distortions' mean."""
 JPEG_STRENGTHS = (57, 64, 76, 93, 96)
@@ -33,7 +37,7 @@ JPEG_STRENGTHS = (57, 64, 76, 93, 96)
 JPEG_LIKE = "kadid10k_severity.csv"
 PEOPLE, VIEWERS = "people", "viewers"
 Group = tuple[NDArray[np.float64], float]
-"""Visible changes at one strength, and the mean share kept."""
+"""Visible changes of some pictures, and the mean share kept."""
 
 
 def fit_all(panel: pd.DataFrame, data: Path) -> dict[str, Curve]:
@@ -44,13 +48,15 @@ def fit_all(panel: pd.DataFrame, data: Path) -> dict[str, Curve]:
     for kind, rows in seen.groupby("kind"):
         asked = people.get(str(kind), [])
         reach = max((float(change.mean()) for change, _ in asked), default=0.0)
+        place = rows["change"].rank(method="first") - 1
+        alike = rows.groupby(place // TOGETHER)
         # Beyond the strengths that people saw, viewers speak.
         groups = asked + [
             (part["change"].to_numpy(), float(part["kept"].mean()))
-            for _, part in rows.groupby("strength")
+            for _, part in alike
             if part["change"].mean() > reach
         ]
-        means = rows.groupby("strength")[["kept", *SUB_SCORE_COLUMNS]].mean()
+        means = alike[["kept", *SUB_SCORE_COLUMNS]].mean()
         hits = fit_hits(means["kept"], means[[*SUB_SCORE_COLUMNS]].to_numpy())
         scale, power = fit_curve(*zip(*groups, strict=True))
         source = PEOPLE if kind in people else VIEWERS
@@ -59,8 +65,8 @@ def fit_all(panel: pd.DataFrame, data: Path) -> dict[str, Curve]:
 
 
 def viewers_falls(panel: pd.DataFrame) -> pd.DataFrame:
-    """Each damaged picture that viewers saw: kind, strength, change, share kept of each score."""
-    frame = panel[panel["panel"].isin(["damaged", "colour"])]  # training scenes only
+    """Each damaged picture that viewers saw: kind, visible change, share kept of each score."""
+    frame = panel[panel["panel"].isin(["damaged", "colour", "colour_and_targets"])]
     rows = []
     for _, group in frame.groupby(["source_pair", "base"]):
         base = group[group["kind"] == "method"].iloc[0]
@@ -71,9 +77,7 @@ def viewers_falls(panel: pd.DataFrame) -> pd.DataFrame:
                 for name in ("overall", *SUB_SCORE_COLUMNS)
             }
             change = visible_change(read_image(Path(row["fused"])), picture)
-            rows.append(
-                {"kind": row["kind"], "strength": row["strength"], "change": change, **kept}
-            )
+            rows.append({"kind": row["kind"], "change": change, **kept})
     return pd.DataFrame(rows).rename(columns={"overall": "kept"})
 
 
@@ -109,11 +113,13 @@ def _changes(bases: pd.DataFrame, kind: str, strength: float) -> NDArray[np.floa
     return np.asarray(found)
 
 
-def main(ratings: Path, data: Path) -> None:
+def main(ratings: Path, data: Path, split: Path) -> None:
     """Write the curves."""
     with TemporaryDirectory() as made:
         panel = read_panel(ratings, data, Path(made)).frame
-        curves = fit_all(panel, data)
+        parts = read_split(split)
+        training = ~panel["scene"].isin([*parts.val, *parts.test])
+        curves = fit_all(panel[training], data)
     rows = []
     for kind, curve in curves.items():
         values = asdict(curve)
@@ -123,4 +129,4 @@ def main(ratings: Path, data: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(*map(Path, sys.argv[1:4]))

@@ -2,13 +2,12 @@
 
 Each damaged picture keeps, of what its base had above 1, what `change_curves` says of the kind and
 of how far it looks from its base. So local and mixed damage count by what can be seen of them.
-Nobody rated lost targets yet: what they cost is our judgement (`TARGET_LOSS`).
 """
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,7 +20,7 @@ from PIL import Image as PILImage
 
 from fuscore_training.change_curves import Curve, read_curves
 from fuscore_training.classic_fusions import Image, luma, to_bytes
-from fuscore_training.colour_damage import COLOUR_DAMAGE, TARGET_DAMAGE, target_share
+from fuscore_training.colour_damage import COLOUR_DAMAGE, TARGET_DAMAGE
 from fuscore_training.degradations import DEGRADATIONS, Degradation, Sources, draw_region
 from fuscore_training.proxy_ratings import read_image
 from fuscore_training.ratings import SUB_SCORE_COLUMNS, RatingsTable
@@ -33,11 +32,6 @@ DAMAGE: dict[str, tuple[Degradation, float, float]] = {
     **TARGET_DAMAGE,
 }
 GROUPS = (tuple(DEGRADATIONS), tuple(COLOUR_DAMAGE), tuple(TARGET_DAMAGE))
-LIKE = {"colour_cast": ("green_cast", "red_cast")}
-"""Kinds that nobody rated as such: the mean of what these keep."""
-TARGET_LOSS = 0.45
-"""Share of the overall quality lost with all hot targets; less by the root of the share of them."""
-TARGET_HITS = (2.6, 0.3, 0.8, 0.3)
 
 
 @dataclass(frozen=True)
@@ -103,9 +97,10 @@ def _damaged(
             before, strength = damaged, _strength(kind, rng)
             damaged = damage(before, kind, strength, sources, rng, where)
             change = visible_change(damaged, before)
-            overall, hits = keeps(kind, change, curves, sources.ir, damaged, before)
-            for score, power in zip(("overall", *SUB_SCORE_COLUMNS), (1.0, *hits), strict=True):
-                scores[score] = 1 + (scores[score] - 1) * overall**power
+            curve = curves[kind]
+            kept, powers = float(curve.kept(change)), (1.0, *curve.hits)
+            for score, power in zip(("overall", *SUB_SCORE_COLUMNS), powers, strict=True):
+                scores[score] = 1 + (scores[score] - 1) * kept**power
             words.append(f"{kind}={strength:.4g}")
         if visible_change(damaged, picture) < 1e-4:
             continue  # a grey picture's hue, or no target to lose
@@ -115,23 +110,6 @@ def _damaged(
         made = {"method": method, "fused": str(file.resolve()), "kind": "ladder", "viewers": 0}
         rows.append({**base, **made, **scores, "change": change, "damage": "+".join(words)})
     return rows
-
-
-def keeps(
-    kind: str,
-    change: float,
-    curves: Mapping[str, Curve],
-    ir: Image,
-    damaged: Image,
-    before: Image,
-) -> tuple[float, tuple[float, ...]]:
-    """Share of the overall quality kept, and its powers for the sub-scores."""
-    if kind in TARGET_DAMAGE:
-        share = target_share(ir, damaged, before)
-        return 1 - TARGET_LOSS * share**0.5, TARGET_HITS
-    used = [curves[name] for name in LIKE.get(kind, (kind,))]
-    kept = float(np.mean([curve.kept(change) for curve in used]))
-    return kept, tuple(np.mean([curve.hits for curve in used], axis=0).tolist())
 
 
 def _kinds(rng: np.random.Generator, options: LadderOptions) -> Iterator[str]:
