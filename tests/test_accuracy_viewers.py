@@ -146,6 +146,7 @@ def test_published_ranks_know_which_measures_fall(tmp_path):
     assert found.to_dict() == {4: -2, 5: -1}  # c is not among the rows
 
 
+@pytest.mark.slow
 def test_a_run_makes_tables(data, tmp_path):
     arguments = ["--data", str(data), "--split", str(data / "split.yaml"), "--out", str(tmp_path)]
     viewers.main(arguments)

@@ -106,6 +106,7 @@ def test_a_missing_package_and_a_reason_are_no_failures(tmp_path):
     assert found["from outside"]["seconds"] == 2.0
 
 
+@pytest.mark.slow
 def test_a_spent_budget_leaves_out_and_cuts_off(tmp_path):
     def slow():
         yield Value("kept", 1)
@@ -279,6 +280,7 @@ def test_a_killed_run_leaves_whole_files(tmp_path):
     assert "tensors, float32, batch 1" in (tmp_path / "results.md").read_text()
 
 
+@pytest.mark.slow
 def test_no_cuda_is_said_in_one_line(tmp_path):
     if torch.cuda.is_available():
         pytest.skip("there is a GPU")
