@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fuscore_training.change_curves import read_curves
+from fuscore_training.made_fusions import METHOD
 from fuscore_training.panel import PANELS, read_panel
 from fuscore_training.ratings import RatingsError, write_ratings
 from fuscore_training.split import read_split
@@ -14,6 +15,7 @@ from fuscore_training.viewer_ladders import (
     LadderOptions,
     make_ladders,
 )
+from fuscore_training.viewer_pictures import make_picture
 from PIL import Image
 
 ROOT = Path(__file__).parents[1]
@@ -41,7 +43,7 @@ def study(tmp_path):
     tables["colour_and_targets"] = [{**drawn, "overall_0_100": 30, **SUB}]
     for name, rows in tables.items():
         columns = [*hurt, "overall_0_100", *SUB] if name != "fusions" else [*seen[0]]
-        columns += ["part", "seed"] if name == "colour_and_targets" else []
+        columns += ["part", "seed"] if name in ("made", "colour_and_targets") else []
         pd.DataFrame(rows, columns=columns).to_csv(ratings / f"{name}.csv", index=False)
     (ratings / "visible_change.csv").write_bytes((RATINGS / "visible_change.csv").read_bytes())
     return ratings, data
@@ -76,6 +78,19 @@ def test_pictures_with_a_seed_are_made_alike(study, tmp_path):
     assert (one == two).all()
     changed = one != np.asarray(Image.open(study[1] / "S/fused/A/1.png"))
     assert 0.02 < changed.mean() < 0.6  # in a part
+
+
+def test_made_fusions_are_drawn_from_their_sources(study):
+    item = {"set": "S", "scene": "1", "method": METHOD, "kind": "none"}
+    made = [make_picture({**item, "seed": seed}, study[1]) for seed in range(12)]
+    assert {picture.shape for picture in made} == {(96, 128)}
+    assert all(0 <= picture.min() < picture.max() <= 1 for picture in made)
+    assert (made[3] == make_picture({**item, "seed": 3}, study[1])).all()
+    # Both sources are one scene here: fusions follow it, and differ from each other.
+    plain = make_picture({**item, "method": "A", "seed": 0}, study[1])
+    alike = [np.corrcoef(plain.ravel(), picture.ravel())[0, 1] for picture in made]
+    assert min(alike) > 0.5
+    assert len({round(float(picture.std()), 4) for picture in made}) == 12
 
 
 def test_damage_lowers_what_viewers_said(study, tmp_path):

@@ -12,11 +12,12 @@ from typing import Any
 
 import pandas as pd
 
+from fuscore_training.made_fusions import METHOD
 from fuscore_training.raters import mean_opinions
 from fuscore_training.ratings import SCORE_COLUMNS, SUB_SCORE_COLUMNS, RatingsTable
 from fuscore_training.viewer_pictures import find_picture, first_there, made_picture
 
-PANELS = ("fusions", "modern", "own", "damaged", "colour", "colour_and_targets")
+PANELS = ("fusions", "modern", "own", "made", "damaged", "colour", "colour_and_targets")
 """Files of opinions, by what was shown."""
 PICTURE = ("set", "scene", "method", "kind", "strength", "image", "part", "seed")
 """What names a picture; all but three are missing where fusions are undamaged and published. One
@@ -75,9 +76,10 @@ def _row(picture: dict[Any, Any], panel: str, data: Path, made: Path) -> dict[st
     kind = str(picture.get("kind", "none"))
     strength = f"{picture.get('strength', 0):g}"
     drawn = f"#{picture['seed']}" if "seed" in picture else ""
+    damage = "" if kind == "none" else f"+{kind}={strength}{drawn}"
     return {
         "scene": f"{folder}/{stem}",
-        "method": method if kind == "none" else f"{method}+{kind}={strength}{drawn}",
+        "method": method + (drawn if method == METHOD else "") + damage,
         "base": method,
         **sources,
         "fused": fused,

@@ -1,4 +1,4 @@
-"""Undamaged fusions -> damaged pictures for viewers, drawn by seed.
+"""Scenes and undamaged fusions -> pictures for viewers, drawn by seed.
 
 Whoever has the public sets can make the pictures of a table again. `panel` does it as it reads one.
 """
@@ -14,6 +14,7 @@ from PIL import Image as PILImage
 
 from fuscore_training.classic_fusions import Image, luma, to_bytes
 from fuscore_training.degradations import Sources, draw_region
+from fuscore_training.made_fusions import METHOD, make_fusion
 from fuscore_training.proxy_ratings import read_image
 from fuscore_training.ratings import RatingsError
 from fuscore_training.viewer_ladders import damage
@@ -39,8 +40,9 @@ def make_picture(row: Mapping[str, Any], data: Path) -> Image:
     """Make one picture.
 
     Args:
-        row: `set`, `scene`, `method` of its base; `kind` and `strength` of the damage; `part`, 1 if
-            only a part of the picture is damaged; `seed` of what is drawn.
+        row: `set`, `scene`, `method` of its base, which is drawn too if that is "made"; `kind` and
+            `strength` of the damage; `part`, 1 if only a part of the picture is damaged; `seed` of
+            what is drawn.
         data: Folder of the public sets.
 
     Returns:
@@ -49,13 +51,17 @@ def make_picture(row: Mapping[str, Any], data: Path) -> Image:
     Raises:
         RatingsError: The base or a source is not there.
     """
-    ir, vis, base = (
-        read_image(Path(find_picture(data, str(row["set"]), str(row["scene"]), place)))
-        for place in ("ir", "vis", f"fused/{row['method']}")
-    )
+
+    def read(place: str) -> Image:
+        found = find_picture(data, str(row["set"]), str(row["scene"]), place)
+        return read_image(Path(found))
+
+    ir, vis, rng = read("ir"), read("vis"), np.random.default_rng(int(row["seed"]))
+    made = row["method"] == METHOD
+    base = make_fusion(ir, vis, rng) if made else read(f"fused/{row['method']}")
     if row["kind"] == UNDAMAGED:
         return base
-    sources, rng = Sources(luma(ir), luma(vis)), np.random.default_rng(int(row["seed"]))
+    sources = Sources(luma(ir), luma(vis))
     where = draw_region(sources.ir.shape, rng) if int(row["part"]) else None
     return damage(base, str(row["kind"]), float(row["strength"]), sources, rng, where)
 
