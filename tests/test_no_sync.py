@@ -28,7 +28,9 @@ def gpu():
         yield made
 
 
-@pytest.fixture(scope="module", params=["embedded", "relations"])
+@pytest.fixture(
+    scope="module", params=["embedded", pytest.param("relations", marks=pytest.mark.slow)]
+)
 def on_cpu(request, tmp_path_factory) -> FuScore:
     if request.param == "relations":
         return tiny_fuscore(tmp_path_factory.mktemp("words"), relations=True)
