@@ -22,8 +22,8 @@ from fuscore_metric.placement import to_device
 
 CPU = torch.device("cpu")
 THREADS = min(16, os.cpu_count() or 1)
-"""Files decoded at once. On a CPU decoding is many times faster than scoring; a GPU scores more
-triples than a few threads decode."""
+"""Files decoded at once. On a CPU decoding is many times faster than scoring; for a GPU
+`benchmarks/gpu` measures which of the two is the limit."""
 
 AHEAD_BYTES = 64 * 2**20
 """Decoded pixels that may wait for their turn; some 70 images of 640x480."""

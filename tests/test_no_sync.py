@@ -1,7 +1,7 @@
 """A GPU is never made to wait while batches are judged, followed on one that is not there.
 
-Waiting once per batch costs more than the batch: the GPU idles until the CPU has sent it the next
-few thousand operations. `tests/gpu` asks a real one.
+A GPU that was waited for idles until the CPU has sent it the next operations. `tests/gpu` asks a
+real one.
 """
 
 import copy

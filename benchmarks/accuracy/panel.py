@@ -1,4 +1,4 @@
-"""Tables of what viewers said -> one line a picture: where its files are, and the mean of viewers.
+"""Tables of what viewers said -> one line per picture: its files, and the mean of the viewers.
 
 A viewer is a multimodal LLM that looked at blind sheets of fusions beside their sources; the data's
 README says more. No test scene and no held-out method of the split ever enters.
@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 from fuscore_training.split import Split
+from fuscore_training.viewer_pictures import find_picture
 
 from fuscore_metric.prompts import ASPECTS
 
@@ -35,7 +36,7 @@ def read_panel(data: Path, split: Split) -> pd.DataFrame:
         split: Its test scenes and held-out methods are left out, its validation scenes marked.
 
     Returns:
-        One line a picture: `table`, `picture` (its name in the table), `scene` (set/stem),
+        One line per picture: `table`, `picture` (its name in the table), `scene` (set/stem),
         `method`, `group` (the method; kind and strength of what was done to the picture where the
         table has them), `validation`, paths `ir`, `vis`, `fused`, and by aspect the mean of all
         viewers and that of each one, as `overall`, `overall A`, `overall B`, ...; NaN where a
@@ -69,8 +70,5 @@ def _file(data: Path, table: str, row: dict[Hashable, str], name: str) -> Path:
     """Find one of the three images; newer methods and their scenes have a folder of their own."""
     if name == "fused" and table in PICTURES_WITH_TABLE:
         return data / "panel" / table / row["picture"]
-    below = Path("fused") / row["method"] if name == "fused" else Path(name)
-    for root in (data, data / "modern"):
-        if found := sorted((root / row["set"] / below).glob(f"{row['stem']}.*")):
-            return found[0]
-    raise FileNotFoundError(f"Expected {name} of {row['picture']} in {data}")
+    place = f"fused/{row['method']}" if name == "fused" else name
+    return Path(find_picture(data, row["set"], row["stem"], place))

@@ -72,7 +72,7 @@ def as_markdown(results: ViewerResults, weights: str) -> str:
 
 
 def summary(results: ViewerResults) -> str:
-    """One line a measure; validation scenes of a table, all scenes where it has none."""
+    """One line per measure: validation scenes of a table, all scenes where it has none."""
     scopes = {t: "validation" if of["validation"][0] else "all" for t, of in results.sizes.items()}
     heads = [f"{t}, {s} ({results.sizes[t][s][0]})" for t, s in scopes.items()]
     tables = [results.agreement[t][s] for t, s in scopes.items()]

@@ -118,7 +118,7 @@ CLAIMS = (
             Number("counted limit", "by counted FLOPs {:.2f}"),
         ),
     ),
-    Claim("a reward step", "speed", "reward step", (Number("step", "{:.2f} ms a triple"),)),
+    Claim("a reward step", "speed", "reward step", (Number("step", "{:.2f} ms per triple"),)),
     Claim(
         "`model.compile()`",
         "speed",

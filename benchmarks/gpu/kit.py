@@ -66,7 +66,7 @@ class Kit:
         return _rate(dtype, self.device, self.plan.sides)
 
     def embedded(self, dtype: str = "float32") -> FuScore:
-        """The embedded weights, loaded once a dtype."""
+        """The embedded weights, loaded once per dtype."""
         return _embedded(dtype, self.device)
 
     def random(self, name: str) -> FuScore:

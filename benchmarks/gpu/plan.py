@@ -1,4 +1,4 @@
-"""How much is measured: at full size, and in a few seconds a stage to try the kit on a CPU."""
+"""How much is measured: at full size, and in a few seconds per stage, to try the kit on a CPU."""
 
 from __future__ import annotations
 

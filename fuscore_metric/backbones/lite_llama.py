@@ -452,8 +452,8 @@ def _check_names(
 def _beside(references: References, relief: Relief | None, pair: Tensor) -> Seen:
     """The references that each fused image is compared with.
 
-    They are as they stand where one is for all or each image has its own; maps are large, and
-    copying them costs as much as looking at the image.
+    They stay as they are where one is for all or each image has its own, because maps are large
+    and need not be copied then.
     """
     count = len(references[0].mean)
     if count == 1 or torch.equal(pair, torch.arange(count)):

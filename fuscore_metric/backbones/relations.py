@@ -106,7 +106,7 @@ def relations(fused: Sequence[Tensor], relief: Relief, grid: int) -> Tensor:
 
 
 def _box(image: Tensor, width: int = WINDOW) -> Tensor:
-    # Along one side, then along the other: 2 x width numbers a pixel instead of width^2.
+    # Along one side, then along the other: 2 x width numbers per pixel instead of width^2.
     rows = F.avg_pool2d(image, (width, 1), 1, (width // 2, 0), count_include_pad=False)
     return F.avg_pool2d(rows, (1, width), 1, (0, width // 2), count_include_pad=False)
 

@@ -52,7 +52,7 @@ def tensors(kit: Kit, dtype: str, batch: int) -> Iterator[Value]:
     try:
         exact = partial(judge, model, images)
         yield Value("model", batch / kit.seconds(exact), "triples/s", "model(ir, vis, fused)")
-        yield Value("peak memory", kit.peak(exact) / batch / MIB, "MiB a triple")
+        yield Value("peak memory", kit.peak(exact) / batch / MIB, "MiB per triple")
     except torch.OutOfMemoryError as error:  # `score` would have cut the batch in two
         raise SkippedError(f"out of memory with {batch} triples in one batch") from error
 
@@ -130,7 +130,7 @@ def reward_step(kit: Kit) -> Iterator[Value]:
         (-reward(ir, vis, fused).mean()).backward()
 
     taken = kit.seconds(step)
-    yield Value("step", 1000 * taken / count, "ms a triple", f"batch {count}")
+    yield Value("step", 1000 * taken / count, "ms per triple", f"batch {count}")
     forward = kit.seconds(partial(judge, model, (ir, vis, fused.detach())))
     yield Value("over a score", taken / forward, "times")
-    yield Value("peak memory", kit.peak(step) / count / MIB, "MiB a triple")
+    yield Value("peak memory", kit.peak(step) / count / MIB, "MiB per triple")
