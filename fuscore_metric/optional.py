@@ -7,6 +7,12 @@ from importlib.util import find_spec
 from fuscore_metric.checkpoint import MissingPackageError
 
 
+def installed(package: str) -> bool:
+    """Whether there is such a package; a plain folder of its name on the path is none."""
+    spec = find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
 def require(what: str, *packages: str, install: str) -> None:
     """Refuse to go on without optional packages.
 
@@ -18,6 +24,6 @@ def require(what: str, *packages: str, install: str) -> None:
     Raises:
         MissingPackageError: One is not installed; the message says how to install it.
     """
-    missing = [package for package in packages if find_spec(package) is None]
+    missing = [package for package in packages if not installed(package)]
     if missing:
         raise MissingPackageError(f"{what} needs {', '.join(missing)}: pip install '{install}'")

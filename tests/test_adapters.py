@@ -1,5 +1,6 @@
 """Adapters, merged and whole weights; big models over several devices and quantised."""
 
+import importlib
 import json
 import shutil
 import sys
@@ -350,8 +351,17 @@ def test_compiled_scores_are_the_same(saved, adapted):
 
 @pytest.mark.parametrize("package", ["peft", "accelerate"])
 def test_a_missing_package_is_named(saved, monkeypatch, package):
-    monkeypatch.setattr(optional, "find_spec", lambda name: None if name == package else 1)
+    monkeypatch.setattr(optional, "installed", lambda name: name != package)
     with pytest.raises(
         ImportError, match=f"needs {package}: pip install 'fuscore-metric\\[large\\]'"
     ):
         FuScore.from_pretrained(saved, device_map="auto" if package == "accelerate" else None)
+
+
+def test_a_folder_of_a_packages_name_is_no_package(tmp_path, monkeypatch):
+    (tmp_path / "a_package_of_nobody").mkdir()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert not optional.installed("a_package_of_nobody")
+    (tmp_path / "a_package_of_nobody" / "__init__.py").touch()
+    importlib.invalidate_caches()
+    assert optional.installed("a_package_of_nobody")

@@ -341,7 +341,7 @@ def test_a_missing_extra_is_named_before_anything_is_computed(run, monkeypatch, 
         ("ray", ("--engine", "ray"), "[ray]"),
     ):
         monkeypatch.setattr(
-            "fuscore_metric.optional.find_spec", lambda name, gone=package: name != gone or None
+            "fuscore_metric.optional.installed", lambda name, gone=package: name != gone
         )
         status, _, err = run("score", "--manifest", tmp_path / "triples.csv", *option)
         assert status == 2

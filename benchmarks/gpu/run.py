@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from importlib.util import find_spec
 from types import FrameType
 
 from benchmarks.gpu.kit import Kit
 from benchmarks.gpu.record import Measurement, Results, Stage, Value
 from fuscore_metric.checkpoint import MissingPackageError
+from fuscore_metric.optional import installed
 
 AGAIN = 5.0
 """Seconds after which a limit that was caught by a library is enforced again."""
@@ -156,12 +156,6 @@ def cannot(error: Exception) -> str | None:
         package = error.name.partition(".")[0]
         return None if installed(package) else f"{package} is not installed"
     return None
-
-
-def installed(package: str) -> bool:
-    """Whether there is such a package; a plain folder of its name, as in `training/`, is none."""
-    spec = find_spec(package)
-    return spec is not None and spec.origin is not None
 
 
 def need(*packages: str) -> None:
