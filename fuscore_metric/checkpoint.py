@@ -31,7 +31,7 @@ WEIGHTS_KINDS: tuple[WeightsKind, ...] = get_args(WeightsKind)
 LABEL_MEANING: dict[str, str] = {
     "proxy": "PROXY ratings (classic measures and known degradations), not human ones",
     "human": "human ratings",
-    "model": "ratings given by another model",
+    "model": "MODEL ratings (a multimodal LLM looked at the pictures), not human ones",
     "none": "no ratings: these weights are untrained or zero-shot",
 }
 
@@ -93,6 +93,10 @@ class FuScoreSpec:
     def label_statement(self) -> str:
         """What the scores of these weights stand on, in words for every user to see."""
         return f"trained on {LABEL_MEANING[self.label_kind]}"
+
+    def full_label_statement(self) -> str:
+        """The same, and how the labels came to be; without the last full stop."""
+        return f"{self.label_statement()}. {self.label_description}".rstrip(". ")
 
     def short_card(self, repo_id: str) -> str:
         """A few lines for the README.md of a hub repository (Markdown with YAML front matter)."""

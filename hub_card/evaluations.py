@@ -16,7 +16,7 @@ from fuscore_metric.prompts import ASPECTS
 RATINGS = {
     "proxy": "proxy ratings",
     "human": "human ratings",
-    "model": "ratings by another model",
+    "model": "ratings by a multimodal LLM",
     "": "ratings of unstated kind",
 }
 """What the agreement is with, by label kind. In every title, so that none is taken for another."""

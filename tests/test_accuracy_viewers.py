@@ -1,6 +1,7 @@
 """Agreement with viewers, on made-up tables."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -11,12 +12,29 @@ import yaml
 from fuscore_training.split import Split, read_split
 from panel import TABLES, read_panel
 from PIL import Image
-from viewer_results import MEASURES, VIEWERS, agree, order_tau, published_ranks
+from viewer_results import (
+    MEASURES,
+    RESULTS,
+    VIEWERS,
+    agree,
+    fuscore_column,
+    order_tau,
+    published_ranks,
+    what_is_kept,
+)
+from viewer_tables import write_tables
 
 from fuscore_metric.prompts import ASPECTS
 
 SCENES = ("00", "01", "02", "03")
 METHODS = ("m0", "m1", "m2", "m3", "m4", "held")
+SINGLE = {
+    "drawn": {"method": "drawn", "kind": "none", "image": "01_drawn_7.png", "seed": 7},
+    "copies": {"method": "copy_of_ir", "kind": "copy", "image": "", "seed": -1},
+}
+"""Tables of one picture of scene 01, which is made from its seed or is a source itself."""
+FULL = [table for table in TABLES if table not in SINGLE]
+DAMAGED = ("damaged", "colour", "colour_and_targets")
 SPLIT = {"val": ["VIFB/01"], "test": ["VIFB/03"], "held_out_methods": ["held"]}
 
 
@@ -25,18 +43,26 @@ def few_draws(monkeypatch):
     monkeypatch.setattr(viewer_results, "DRAWS", 5)
 
 
-def rating_lines(rng, *, viewers_of, kind=False):
+def said(rng):
+    """What a viewer said of a picture."""
+    scores = dict(zip(ASPECTS[1:], rng.integers(2, 11, 4) / 2, strict=True))
+    return {"overall_0_100": float(rng.integers(1, 101)), **scores}
+
+
+def rating_lines(rng, table):
     """What viewers said of every scene and method, those that may not enter among them."""
     lines = []
     for scene in SCENES:
         for method in METHODS:
-            for viewer in viewers_of:
+            for viewer in "A" if table == "colour" else "AB":
                 line = {"set": "VIFB", "scene": scene, "method": method, "viewer": viewer}
-                line["image"] = f"{scene}_{method}.png"
-                line |= {"kind": "blur", "strength": 1.5} if kind else {}
-                scores = dict(zip(ASPECTS[1:], rng.integers(2, 11, 4) / 2, strict=True))
-                lines.append(line | {"overall_0_100": float(rng.integers(0, 101))} | scores)
-    return pd.DataFrame(lines)
+                if table not in ("fusions", "modern"):
+                    line["image"] = f"{scene}_{method}.png"
+                if table in DAMAGED:
+                    clean = table == "colour_and_targets" and method == "m0"
+                    line |= {"kind": "none" if clean else "blur", "strength": 1.5}
+                lines.append(line | said(rng))
+    return lines
 
 
 def save(path, rng):
@@ -47,12 +73,13 @@ def save(path, rng):
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
     root, rng = tmp_path_factory.mktemp("data"), np.random.default_rng(0)
-    (root / "panel").mkdir()
+    (root / "ratings").mkdir()
     for table in TABLES:
-        changed, beside = table in ("damaged", "colour"), table in ("own", "damaged", "colour")
-        lines = rating_lines(rng, viewers_of="A" if table == "colour" else "AB", kind=changed)
-        lines = lines if beside else lines.drop(columns="image")
-        lines.to_csv(root / "panel" / f"{table}.csv", index=False)
+        scene = {"set": "VIFB", "scene": "01", "viewer": "A", "strength": 0.0, "part": 0}
+        single = [scene | SINGLE[table] | said(rng)] if table in SINGLE else None
+        lines = pd.DataFrame(single or rating_lines(rng, table))
+        lines.to_csv(root / "ratings" / f"{table}.csv", index=False)
+    for table in FULL:
         folder = {"fusions": root / "VIFB", "modern": root / "modern" / "VIFB"}.get(table)
         for scene in SCENES:
             for method in METHODS:
@@ -72,27 +99,46 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(data):
-    return read_panel(data, read_split(data / "split.yaml"))
+    split = read_split(data / "split.yaml")
+    return read_panel(data / "ratings", data, data / "made", split)
 
 
 def test_test_scenes_and_held_out_methods_never_enter(data, pictures):
-    assert len(read_panel(data, Split(val=(), test=()))) == len(TABLES) * 4 * 6  # they are there
-    assert len(pictures) == len(TABLES) * 3 * 5
+    everything = read_panel(data / "ratings", data, data / "made", Split(val=(), test=()))
+    assert len(everything) == len(FULL) * 4 * 6 + len(SINGLE)  # they are there
+    assert len(pictures) == len(FULL) * 3 * 5 + len(SINGLE)
     assert not pictures["scene"].isin(SPLIT["test"]).any()
     assert not pictures["method"].isin(SPLIT["held_out_methods"]).any()
     assert set(pictures.loc[pictures["validation"], "scene"]) == set(SPLIT["val"])
 
 
 def test_a_rating_is_the_mean_of_the_viewers(data, pictures):
-    said = pd.read_csv(data / "panel" / "own.csv", dtype={"scene": str})
-    said = said[said["image"] == "02_m1.png"]
+    lines = pd.read_csv(data / "ratings" / "own.csv", dtype={"scene": str})
+    lines = lines[lines["image"] == "02_m1.png"]
     row = pictures[(pictures["table"] == "own") & (pictures["picture"] == "02_m1.png")].iloc[0]
-    assert row["overall"] == said["overall_0_100"].mean()
-    assert row["sharpness B"] == said["sharpness"].iloc[1]
+    assert row["overall"] == lines["overall_0_100"].mean()
+    assert row["sharpness B"] == lines["sharpness"].iloc[1]
     alone = pictures[pictures["table"] == "colour"]
     assert (alone["overall"] == alone["overall A"]).all()
     assert alone["overall B"].isna().all()
-    assert set(alone["group"]) == {"blur 1.5"}
+
+
+def test_groups_are_methods_or_what_was_done(pictures):
+    groups = pictures.groupby("table")["group"].agg(set)
+    assert groups["fusions"] == {"m0", "m1", "m2", "m3", "m4"}
+    assert groups["damaged"] == {"blur 1.5"}
+    assert groups["colour_and_targets"] == {"none", "blur"}  # strengths are drawn at random
+    assert (groups["drawn"], groups["copies"]) == ({"drawn"}, {"copy_of_ir"})
+
+
+def test_pictures_are_found_or_made(data, pictures):
+    first = pictures.groupby("table")[["ir", "fused"]].first()
+    assert Path(first.loc["made", "fused"]).is_relative_to(data.resolve() / "panel" / "made")
+    assert first.loc["copies", "fused"] == first.loc["copies", "ir"]
+    made = Path(first.loc["drawn", "fused"])
+    assert made == (data / "made" / "01_drawn_7.png").resolve()
+    with Image.open(made) as picture:
+        assert picture.size == (40, 32)
 
 
 def scores(scene_part, method_part):
@@ -146,12 +192,47 @@ def test_published_ranks_know_which_measures_fall(tmp_path):
     assert found.to_dict() == {4: -2, 5: -1}  # c is not among the rows
 
 
+def test_what_is_kept_is_measured_from_the_undamaged_picture_of_the_scene():
+    frame = pd.DataFrame(
+        {
+            "scene": ["a", "b", "a", "b"],
+            "kind": ["none", "none", "blur", "blur"],
+            "overall": [80.0, 50.0, 40.0, 50.0],
+            "FuScore": [5.0, 3.0, 2.0, 2.5],
+            "thermal_retention": [5.0, 4.0, 3.0, 4.0],
+            "FuScore thermal_retention": [4.0, 4.0, 3.5, 3.5],
+        }
+    )
+    found = what_is_kept(frame).to_dict("index")
+    assert set(found) == {"blur"}  # the undamaged pictures are no kind of damage
+    assert found["blur"] == {
+        "kept, viewers": 0.75,
+        "kept, FuScore": 0.5,
+        "thermal lost, viewers": 1.0,
+        "thermal lost, FuScore": 0.5,
+        "pictures": 2,
+    }
+
+
+def test_tables_of_all_pictures_and_of_the_undamaged_together(data, pictures, tmp_path):
+    rng = np.random.default_rng(0)
+    names = [*MEASURES, *(fuscore_column(aspect) for aspect in ASPECTS[1:])]
+    values = pd.DataFrame(rng.uniform(1.1, 5, (len(pictures), len(names))), columns=names)
+    text = write_tables(pictures.join(values), data, tmp_path, "made up")
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert set(found["agreement"]) == set(found["aspects"]) == set(RESULTS)
+    assert found["sizes"]["undamaged"] == {"validation": [21, 5], "all": [61, 13]}
+    assert found["agreement"]["undamaged"]["validation"]["FuScore"]["within"]["value"] is not None
+    assert found["kept"]["blur"]["pictures"] == 4
+    assert "| blur | 4 |" in text
+
+
 @pytest.mark.slow
 def test_a_run_makes_tables(data, tmp_path):
-    arguments = ["--data", str(data), "--split", str(data / "split.yaml"), "--out", str(tmp_path)]
-    viewers.main(arguments)
+    options = {"data": data, "ratings": data / "ratings", "split": data / "split.yaml"}
+    options["out"] = tmp_path
+    viewers.main([word for name, value in options.items() for word in (f"--{name}", str(value))])
     found = json.loads((tmp_path / "results.json").read_text())
-    assert set(found["agreement"]) == set(TABLES)
     row = found["agreement"]["fusions"]["validation"]
     assert set(row) == {VIEWERS, *MEASURES}
     assert row["FuScore"]["pooled"]["value"] is not None

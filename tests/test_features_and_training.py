@@ -892,16 +892,14 @@ def test_a_run_repeats_itself_and_reuses_its_ratings_and_features(trained, folde
 # Recipes
 
 EMBEDDED = Path(__file__).parents[1] / "training" / "recipes" / "embedded.yaml"
-VIEWERS = EMBEDDED.with_name("viewers.yaml")
 
 
-@pytest.mark.parametrize("path", [EMBEDDED, VIEWERS], ids=["embedded", "viewers"])
-def test_recipes_name_every_option(path):
-    recipe, content = read_recipe(path), yaml.safe_load(path.read_text())
-    unneeded = {"llama", "preprocessing"} | (set() if recipe.viewers else {"viewers", "ladders"})
-    assert set(content) >= {field.name for field in fields(Recipe)} - unneeded
+def test_the_recipe_names_every_option():
+    recipe, content = read_recipe(EMBEDDED), yaml.safe_load(EMBEDDED.read_text())
+    unneeded = {"llama", "preprocessing", "proxy"}
+    assert set(content) == {field.name for field in fields(Recipe)} - unneeded
     assert recipe.name == content["name"]
-    for part in ("proxy", "labels", "batches", "fit"):
+    for part in ("ladders", "labels", "batches", "fit", "cheats"):
         assert set(content[part]) == set(vars(getattr(recipe, part)))
 
 

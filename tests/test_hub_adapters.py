@@ -98,7 +98,7 @@ def test_merged_weights_replace_the_adapter_on_the_hub(hub, adapted):
 def test_the_card_says_what_the_labels_are(hub, adapted):
     commit = adapted.push_to_hub(ADAPTER)
     card = hub.repos[ADAPTER].commits[commit]["README.md"].decode()
-    assert "trained on ratings given by another model" in card
+    assert "trained on MODEL ratings" in card
     assert f"base_model: {BASE}" in card
     assert "base_model_relation: adapter" in card
     commit = adapted.push_to_hub(ADAPTER, card="# mine\n", revision="dev")

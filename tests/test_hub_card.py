@@ -122,7 +122,7 @@ def test_the_labels_stand_on_top_for_every_kind(make_card, kind):
     words = {
         "proxy": "trained on proxy ratings, not on human ones",
         "human": "trained on human ratings**: opinions given by people",
-        "model": "another model, not by people",
+        "model": "multimodal LLM that looked at the pictures, not by people",
         "none": "trained on no ratings",
     }
     for other, claim in words.items():
@@ -212,7 +212,7 @@ def test_evaluations_are_added_with_whose_ratings_they_are(make_card, tmp_path):
     assert line.count("**proxy ratings**") == 4
     assert line.endswith("**human ratings** |")
     path.write_text(json.dumps(evaluation() | {"label_kind": "model"}))
-    assert "ratings by another model" in make_card(EMBEDDED, [path], repo_id=ID)
+    assert "ratings by a multimodal LLM" in make_card(EMBEDDED, [path], repo_id=ID)
 
 
 @pytest.mark.parametrize(

@@ -9,15 +9,13 @@ from fuscore_training.initialise import (
     build_words,
     new_lite_llama,
     pretrained_vision,
-    start_from,
 )
 from torch.nn import functional as F
 
 from fuscore_metric.backbones.efficientnet_lite import CHANNELS, STAGES
-from fuscore_metric.backbones.relations import RELATIONS
 from fuscore_metric.levels import level_token_ids
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, build_prompt
-from tests.tiny_model import LLAMA, tiny_backbone, tiny_fuscore
+from tests.tiny_model import LLAMA
 
 
 @pytest.fixture(scope="module")
@@ -112,25 +110,6 @@ def test_the_vocabulary_holds_nothing_else(words):
         for text in (*labels, prompt.question, prompt.answer_prefix, *LEVEL_WORDS):
             used.update(words.encode(text))
     assert used == set(range(words.tokenizer.get_vocab_size()))
-
-
-def test_a_start_from_older_weights_scores_as_they_do(tmp_path):
-    older = tiny_fuscore(tmp_path, seed=1)
-    older.save_pretrained(tmp_path / "older")
-    images = [torch.rand(2, 3, 144, 160, generator=torch.Generator().manual_seed(0))] * 3
-    with torch.no_grad():
-        for relations in (False, True):
-            backbone = tiny_backbone(tmp_path, relations=relations)
-            backbone.standardise(backbone.encode(*images))
-            spread = backbone.projectors["fused"].std[-RELATIONS:].clone()
-            start_from(backbone, str(tmp_path / "older"))
-            found = backbone.aspect_logits(backbone.encode(*images), ASPECTS)
-            expected = older.backbone.aspect_logits(older.backbone.encode(*images), ASPECTS)
-            assert torch.allclose(found, expected, atol=1e-5)
-    assert torch.equal(backbone.projectors["fused"].std[-RELATIONS:], spread)
-    other = new_lite_llama(tmp_path / "other", seed=0)
-    with pytest.raises(ValueError, match="shape"):
-        start_from(other, str(tmp_path / "older"))
 
 
 def test_new_model(tmp_path, vision):

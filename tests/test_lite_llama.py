@@ -77,6 +77,9 @@ def whole_prompt_logits(backbone, encoded, aspect):
         statistics, cells = images[name]
         tokens = backbone.projectors[name](statistics) + backbone.cell_embedding(cells)
         pieces += [words(label), tokens]
+        if name == "fused" and backbone.relations:
+            moments = statistics.mean(1), (statistics.var(1, correction=0) + 1e-8).sqrt()
+            pieces.append(backbone.projectors["whole"](torch.cat(moments, dim=-1))[:, None])
     pieces.append(words(f"{prompt.question} {prompt.answer_prefix}"))
     logits = backbone.llama(inputs_embeds=torch.cat(pieces, dim=1)).logits[:, -1]
     return logits[:, list(level_token_ids(backbone.words, prompt.answer_prefix))]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fuscore_training.change_curves import read_curves
-from fuscore_training.made_fusions import METHOD
+from fuscore_training.drawn_fusions import MAKERS
 from fuscore_training.panel import PANELS, read_panel
 from fuscore_training.ratings import RatingsError, write_ratings
 from fuscore_training.split import read_split
@@ -20,16 +20,18 @@ from PIL import Image
 
 ROOT = Path(__file__).parents[1]
 RATINGS = ROOT / "training" / "ratings"
+SEEDED = ("made", "drawn", "copies", "colour_and_targets")
 SUB = {"thermal_retention": 4.0, "texture_preservation": 3.0, "artifacts": 2.0, "sharpness": 3.5}
 
 
 @pytest.fixture
 def study(tmp_path):
-    """One scene: a method seen by two viewers in `fusions`, once more and damaged in `damaged`."""
+    """A scene with a method that two viewers saw, damaged too, and a scene of drawn fusions."""
     rng = np.random.default_rng(0)
     data, ratings = tmp_path / "data", tmp_path / "ratings"
     scene = np.kron(rng.random((6, 8)), np.ones((16, 16)))
-    for place in ("S/ir/1.png", "S/vis/1.png", "S/fused/A/1.png", "panel/damaged/a.png"):
+    sources = [f"S/{name}/{scene}.png" for name in ("ir", "vis") for scene in (1, 2)]
+    for place in (*sources, "S/fused/A/1.png", "panel/damaged/a.png"):
         (data / place).parent.mkdir(parents=True, exist_ok=True)
         picture = np.rint(255 * np.clip(scene + 0.1 * rng.random(scene.shape), 0, 1))
         Image.fromarray(picture.astype(np.uint8)).save(data / place)
@@ -41,9 +43,14 @@ def study(tmp_path):
     tables["damaged"] = [{**hurt, "overall_0_100": 25, **SUB}]
     drawn = {**hurt, "image": "b.png", "part": 1, "seed": 7}
     tables["colour_and_targets"] = [{**drawn, "overall_0_100": 30, **SUB}]
+    both = {**item, "scene": "2", "method": "drawn", "kind": "none", "strength": 0, "part": 0}
+    tables["drawn"] = [
+        {**both, "image": f"{seed}.png", "seed": seed, "viewer": "A", "overall_0_100": 50, **SUB}
+        for seed in (3, 4)
+    ]
     for name, rows in tables.items():
         columns = [*hurt, "overall_0_100", *SUB] if name != "fusions" else [*seen[0]]
-        columns += ["part", "seed"] if name in ("made", "colour_and_targets") else []
+        columns += ["part", "seed"] if name in SEEDED else []
         pd.DataFrame(rows, columns=columns).to_csv(ratings / f"{name}.csv", index=False)
     (ratings / "visible_change.csv").write_bytes((RATINGS / "visible_change.csv").read_bytes())
     return ratings, data
@@ -51,7 +58,7 @@ def study(tmp_path):
 
 def test_viewers_are_averaged_and_pictures_found(study, tmp_path):
     table = read_panel(*study, tmp_path / "viewed")
-    clean, hurt, drawn = table.frame.to_dict("records")
+    clean, made, other, hurt, drawn = table.frame.to_dict("records")
     assert table.label_kind == "model"
     assert (clean["overall"], clean["viewers"]) == (3.0, 2)
     assert clean["spread"] == pytest.approx(0.4)
@@ -59,6 +66,7 @@ def test_viewers_are_averaged_and_pictures_found(study, tmp_path):
     assert (hurt["overall"], hurt["kind"], hurt["method"]) == (2.0, "blur", "A+blur=1.5")
     assert clean["scene"] == hurt["scene"] == "S/1"
     assert clean["source_pair"] != hurt["source_pair"]  # groups have scales of their own
+    assert (made["method"], other["method"]) == ("drawn#3", "drawn#4")
     assert (drawn["overall"], drawn["method"]) == (pytest.approx(2.2), "A+blur=1.5#7")
     write_ratings(table, tmp_path / "table.csv")  # follows every rule of a ratings table
 
@@ -80,8 +88,9 @@ def test_pictures_with_a_seed_are_made_alike(study, tmp_path):
     assert 0.02 < changed.mean() < 0.6  # in a part
 
 
-def test_made_fusions_are_drawn_from_their_sources(study):
-    item = {"set": "S", "scene": "1", "method": METHOD, "kind": "none"}
+@pytest.mark.parametrize("method", MAKERS)
+def test_made_fusions_are_drawn_from_their_sources(study, method):
+    item = {"set": "S", "scene": "1", "method": method, "kind": "none"}
     made = [make_picture({**item, "seed": seed}, study[1]) for seed in range(12)]
     assert {picture.shape for picture in made} == {(96, 128)}
     assert all(0 <= picture.min() < picture.max() <= 1 for picture in made)
@@ -94,13 +103,26 @@ def test_made_fusions_are_drawn_from_their_sources(study):
 
 
 def test_damage_lowers_what_viewers_said(study, tmp_path):
-    options = LadderOptions(each=12, workers=1)
+    options = LadderOptions(share=1.0, foreign=2, sources=1.0, workers=1)
     panel = read_panel(*study, tmp_path / "viewed")
     rows = make_ladders(panel, study[0], tmp_path / "made", options).frame
-    assert len(rows) >= 6  # those that change nothing, as a grey picture's hue, are left out
-    assert rows["overall"].between(1, 3 - 1e-6).all()
     assert all(Path(file).exists() for file in rows["fused"])
-    assert rows["method"].is_unique
+    assert not rows.duplicated(["source_pair", "method"]).any()
+    ladders, controls = rows[rows["kind"] == "ladder"], rows[rows["kind"] == "control"]
+    assert ladders["overall"].between(1, 3 - 1e-6).all()
+    # Each drawn fusion was drawn again from damaged sources, the same for all of a scene.
+    again = ladders[ladders["method"].str.contains("of sources")]
+    assert sorted(again["method"].str.partition(" ")[0]) == ["drawn#3", "drawn#4"]
+    assert again["ir"].nunique() == again["source_pair"].nunique() == 1
+    assert (controls["overall"] == 1.1).all()
+    assert (controls["other_scene"] != controls["scene"]).all()
+
+
+def test_no_damaged_pictures_where_none_are_asked_for(study, tmp_path):
+    options = LadderOptions(share=0.0, foreign=2, sources=0.0, workers=1)
+    panel = read_panel(*study, tmp_path / "viewed")
+    rows = make_ladders(panel, study[0], tmp_path / "made", options).frame
+    assert set(rows["kind"]) == {"control"}
 
 
 def test_what_is_committed_shows_no_test_scene_and_no_held_out_method():

@@ -1,17 +1,21 @@
 """Tables of what viewers said -> one line per picture: its files, and the mean of the viewers.
 
-A viewer is a multimodal LLM that looked at blind sheets of fusions beside their sources; the data's
-README says more. No test scene and no held-out method of the split ever enters.
+A viewer is a multimodal LLM that looked at blind sheets of fusions beside their sources; the README
+of `training/ratings` says more. No test scene and no held-out method of the split ever enters.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
+from fuscore_training.panel import COPIES, PICTURE
 from fuscore_training.split import Split
-from fuscore_training.viewer_pictures import find_picture
+from fuscore_training.viewer_pictures import find_picture, first_there, made_picture
 
 from fuscore_metric.prompts import ASPECTS
 
@@ -19,56 +23,78 @@ TABLES = {
     "fusions": "undamaged fusions of published methods",
     "modern": "newer methods, and known ones beside them",
     "own": "fusions made by a script",
+    "made": "undamaged fusions drawn by `made_fusions`",
+    "drawn": "undamaged fusions drawn by `drawn_fusions`",
+    "copies": "copies of a source among fusions",
     "damaged": "damaged fusions",
     "colour": "fusions with changed colours",
+    "colour_and_targets": "casts, blotches, lost targets and more",
 }
-"""Table in the data's folder `panel` -> what its pictures are."""
-PICTURES_WITH_TABLE = ("own", "damaged", "colour")
-"""Tables whose pictures lie beside them, in a folder of the table's name."""
+"""Table in the folder of ratings -> what its pictures are."""
 VIEWINGS = ("A", "B")
+PROCESSES = 2
+ABSENT = {"kind": "none", "strength": 0.0, "image": "", "part": 0, "seed": -1}
+"""What a column that a table lacks would say in each row."""
 
 
-def read_panel(data: Path, split: Split) -> pd.DataFrame:
-    """Read all tables.
+def read_panel(ratings: Path, data: Path, made: Path, split: Split) -> pd.DataFrame:
+    """Read all tables, and make the pictures that have a seed and are not there yet.
 
     Args:
+        ratings: Folder of `TABLES` as CSV.
         data: Folder of real source pairs and fusions, with `panel` and `modern` in it.
+        made: Folder for pictures that have a seed.
         split: Its test scenes and held-out methods are left out, its validation scenes marked.
 
     Returns:
-        One line per picture: `table`, `picture` (its name in the table), `scene` (set/stem),
-        `method`, `group` (the method; kind and strength of what was done to the picture where the
-        table has them), `validation`, paths `ir`, `vis`, `fused`, and by aspect the mean of all
-        viewers and that of each one, as `overall`, `overall A`, `overall B`, ...; NaN where a
+        One line per picture: `table`, `picture` (its name in the table), the columns of `PICTURE`,
+        with `scene` as set/stem, `stem`, `group` (the method, or what was done to the picture
+        where that was damage), `validation`, paths `ir`, `vis`, `fused`, and by aspect the mean of
+        all viewers and that of each one, as `overall`, `overall A`, `overall B`, ...; NaN where a
         viewer did not look. Overall is 0-100, the other aspects are 1-5, higher is better.
     """
-    frames = [_pictures(data, name, split) for name in TABLES]
-    return pd.concat(frames, ignore_index=True)
+    frames = [_pictures(ratings, name, split) for name in TABLES]
+    frame = pd.concat(frames, ignore_index=True)
+    rows = frame.to_dict("records")
+    with ProcessPoolExecutor(PROCESSES) as pool:
+        files = list(pool.map(partial(_files, data=data, made=made), rows, chunksize=8))
+    return frame.join(pd.DataFrame(files, frame.index))
 
 
-def _pictures(data: Path, table: str, split: Split) -> pd.DataFrame:
-    said = pd.read_csv(data / "panel" / f"{table}.csv", dtype={"scene": str})
-    said = said.rename(columns={"scene": "stem", "overall_0_100": "overall"})
-    said["scene"] = said["set"] + "/" + said["stem"]
+def _pictures(ratings: Path, table: str, split: Split) -> pd.DataFrame:
+    said = pd.read_csv(ratings / f"{table}.csv", dtype={"scene": str}, keep_default_na=False)
+    said = said.rename(columns={"overall_0_100": "overall"})
+    said = said.assign(**{name: value for name, value in ABSENT.items() if name not in said})
+    said["stem"], said["scene"] = said["scene"], said["set"] + "/" + said["scene"]
     said = said[~said["scene"].isin(split.test) & ~split.is_held_out(said)]
-    changed = "kind" in said
-    said["group"] = said["kind"] + " " + said["strength"].astype(str) if changed else said["method"]
-    beside = table in PICTURES_WITH_TABLE
-    said["picture"] = said["image"] if beside else said["method"] + " " + said["scene"]
-    facts = ["picture", "set", "stem", "scene", "method", "group"]
+    said["group"] = _groups(said, table)
+    name = said["method"] + " " + said["scene"]
+    said["picture"] = said["image"].where(said["image"] != "", name)
+    facts = ["picture", "stem", "group", *PICTURE]
     by_viewer = said.pivot_table(list(ASPECTS), facts, "viewer")  # (pictures, aspects x viewers)
     by_viewer.columns = [" ".join(column) for column in by_viewer.columns]
     by_viewer = by_viewer.reindex(columns=[f"{a} {v}" for a in ASPECTS for v in VIEWINGS])
     frame = said.groupby(facts)[list(ASPECTS)].mean().join(by_viewer).reset_index()
     frame["table"], frame["validation"] = table, frame["scene"].isin(split.val)
-    for name in ("ir", "vis", "fused"):
-        frame[name] = [str(_file(data, table, row, name)) for row in frame.to_dict("records")]
     return frame
 
 
-def _file(data: Path, table: str, row: dict[Hashable, str], name: str) -> Path:
-    """Find one of the three images; newer methods and their scenes have a folder of their own."""
-    if name == "fused" and table in PICTURES_WITH_TABLE:
-        return data / "panel" / table / row["picture"]
-    place = f"fused/{row['method']}" if name == "fused" else name
-    return Path(find_picture(data, row["set"], row["stem"], place))
+def _groups(said: pd.DataFrame, table: str) -> pd.Series[str]:
+    """The method; in tables of damage its kind, with its strength if few strengths were used."""
+    if table == "colour_and_targets":
+        return said["kind"]
+    if table in ("damaged", "colour"):
+        return said["kind"] + " " + said["strength"].astype(str)
+    return said["method"]
+
+
+def _files(row: dict[Hashable, Any], data: Path, made: Path) -> dict[str, str]:
+    """Find the three images of a picture, or make the fused one."""
+    find = partial(find_picture, data, row["set"], row["stem"])
+    if row["seed"] >= 0:
+        fused = made_picture({**row, "scene": row["stem"]}, data, made)
+    elif row["image"]:
+        fused = first_there([data / "panel" / row["table"] / row["image"]])
+    else:
+        fused = find(COPIES.get(row["method"], f"fused/{row['method']}"))
+    return {"ir": find("ir"), "vis": find("vis"), "fused": fused}

@@ -22,6 +22,10 @@ MEASURES = {"FuScore": True, **HIGHER_IS_BETTER}
 """Measure -> whether higher is better."""
 VIEWERS = "two viewings"
 """Name of the row that compares the two viewings with each other."""
+UNDAMAGED = ("fusions", "modern", "own", "made", "drawn")
+"""Tables of undamaged fusions, which are also taken together."""
+RESULTS = {**TABLES, "undamaged": f"all pictures of {', '.join(UNDAMAGED)}"}
+"""Table of the results -> what its pictures are."""
 SCOPES = ("validation", "all")
 """Validation scenes of the split, and all scenes, which contain those that FuScore learned from."""
 LEAST_IN_SCENE = 5
@@ -56,12 +60,15 @@ class ViewerResults:
         aspects: Likewise -> "FuScore" or "two viewings", and the aspect's name -> coefficients
             with the viewers' rating of that aspect.
         leaderboard: VIFB's methods.
+        kept: What damage leaves in the validation scenes of `colour_and_targets`, see
+            `what_is_kept`.
     """
 
     sizes: dict[str, dict[str, tuple[int, int]]]
     agreement: dict[str, dict[str, dict[str, Row]]]
     aspects: dict[str, dict[str, dict[str, Row]]]
     leaderboard: Leaderboard
+    kept: pd.DataFrame
 
 
 def fuscore_column(aspect: str) -> str:
@@ -77,7 +84,8 @@ def summarise(frame: pd.DataFrame, data: Path) -> ViewerResults:
         data: Folder with VIFB's published measures.
     """
     frame = frame.assign(**{m: frame[m] if up else -frame[m] for m, up in MEASURES.items()})
-    parts = {table: in_scopes(frame[frame["table"] == table]) for table in TABLES}
+    frame = pd.concat([frame, undamaged(frame)], ignore_index=True)
+    parts = {table: in_scopes(frame[frame["table"] == table]) for table in RESULTS}
     vifb = frame[(frame["table"] == "fusions") & frame["scene"].str.startswith("VIFB/")]
     published = published_ranks(data / "VIFB" / "published_metrics" / "per_image.csv", vifb)
     return ViewerResults(
@@ -87,7 +95,17 @@ def summarise(frame: pd.DataFrame, data: Path) -> ViewerResults:
         agreement={t: {s: overall_rows(p) for s, p in of.items()} for t, of in parts.items()},
         aspects={t: {s: aspect_rows(p) for s, p in of.items()} for t, of in parts.items()},
         leaderboard=leaderboard(vifb.assign(**{PUBLISHED: published})),
+        kept=what_is_kept(parts["colour_and_targets"]["validation"]),
     )
+
+
+def undamaged(frame: pd.DataFrame) -> pd.DataFrame:
+    """The pictures of the tables of undamaged fusions, as one table.
+
+    Each table was rated on a scale of its own, so a scene that is in two of them counts as two.
+    """
+    rows = frame[frame["table"].isin(UNDAMAGED)]
+    return rows.assign(table="undamaged", scene=rows["table"] + " " + rows["scene"])
 
 
 def in_scopes(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
@@ -109,6 +127,34 @@ def aspect_rows(frame: pd.DataFrame) -> dict[str, Row]:
             rows[f"{VIEWERS} {aspect}"] = between_viewings(frame, aspect)
             rows[f"FuScore {aspect}"] = agree(frame, fuscore_column(aspect), aspect)
     return rows
+
+
+def what_is_kept(frame: pd.DataFrame) -> pd.DataFrame:
+    """Compare damaged pictures with the undamaged one of the same scene.
+
+    Args:
+        frame: Pictures of a table that has one undamaged picture a scene.
+
+    Returns:
+        One line a kind of damage, the worst for the viewers first: the number of pictures, and
+        both for viewers and for FuScore the mean share of the overall score above the worst value
+        that is kept and the mean points of thermal retention that are lost.
+    """
+    clean = frame[frame["kind"] == "none"].set_index("scene")
+    base = clean.loc[frame["scene"]].set_axis(frame.index)
+    thermal = "thermal_retention"
+    scored = fuscore_column(thermal)
+    changes = pd.DataFrame(
+        {
+            "kept, viewers": frame["overall"] / base["overall"],
+            "kept, FuScore": (frame["FuScore"] - 1) / (base["FuScore"] - 1),
+            "thermal lost, viewers": base[thermal] - frame[thermal],
+            "thermal lost, FuScore": base[scored] - frame[scored],
+        }
+    )
+    kinds = changes.groupby(frame["kind"])
+    table = kinds.mean().assign(pictures=kinds.size())
+    return table.drop(index="none", errors="ignore").sort_values("kept, viewers")
 
 
 def between_viewings(frame: pd.DataFrame, aspect: str) -> Row:

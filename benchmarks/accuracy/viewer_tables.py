@@ -8,12 +8,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
-from panel import TABLES
 from results import Row
 from tables import jsonable
 from viewer_results import (
     MEASURES,
     PUBLISHED,
+    RESULTS,
     SCOPES,
     VIEWERS,
     Leaderboard,
@@ -26,6 +26,10 @@ from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 COEFFICIENTS = ("pooled", "within", "by method")
 SHOWN_CLASSICS = 2
 """So many classic measures stand in the leaderboard: those nearest to the viewers' order."""
+KEPT = (
+    "Means over pictures, each beside the undamaged one of its scene: the share that is kept of "
+    "the overall score above the worst value, and the points of thermal retention that are lost."
+)
 
 
 def write_tables(frame: pd.DataFrame, data: Path, out: Path, weights: str) -> str:
@@ -47,6 +51,7 @@ def write_tables(frame: pd.DataFrame, data: Path, out: Path, weights: str) -> st
             "means": results.leaderboard.means.to_dict("index"),
             "taus": jsonable(results.leaderboard.taus),
         },
+        "kept": results.kept.to_dict("index"),
     }
     out.mkdir(parents=True, exist_ok=True)
     (out / "results.json").write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
@@ -62,12 +67,14 @@ def _plain(tables: dict[str, dict[str, dict[str, Row]]]) -> dict[str, object]:
 def as_markdown(results: ViewerResults, weights: str) -> str:
     """Lay out the tables, the short one first."""
     blocks = [f"FuScore weights: {weights}.", summary(results)]
-    for table, what in TABLES.items():
+    for table, what in RESULTS.items():
         sizes = [f"{s}: {n} pictures of {k} scenes" for s, (n, k) in results.sizes[table].items()]
         blocks += [f"### {what.capitalize()} (`{table}`)", f"{'; '.join(sizes)}."]
         blocks.append(both_scopes(results.agreement[table], (VIEWERS, *MEASURES), COEFFICIENTS))
     blocks += ["### Each aspect of FuScore and the viewers' rating of the same name"]
     blocks += [aspect_table(results), *leaderboard_blocks(results.leaderboard)]
+    blocks += ["### What is kept (`colour_and_targets`, validation)", KEPT]
+    blocks += [kept_table(results.kept)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -133,6 +140,15 @@ def leaderboard_blocks(board: Leaderboard) -> list[str]:
         _markdown([*heads, *(f"order by {name}" for name in shown)], lines),
         _markdown(["Kendall's tau with the viewers' order", *scopes], tau_lines),
     ]
+
+
+def kept_table(kept: pd.DataFrame) -> str:
+    """One line a kind of damage."""
+    lines = [
+        [str(kind), str(int(row["pictures"])), *(f"{value:.2f}" for value in row.drop("pictures"))]
+        for kind, row in kept.iterrows()
+    ]
+    return _markdown(["kind", "pictures", *kept.columns.drop("pictures")], lines)
 
 
 def _cell(row: Row, column: str) -> str:

@@ -3,8 +3,9 @@ r"""Agreement with viewers: pictures that viewers rated -> FuScore and classic m
     python benchmarks/accuracy/viewers.py --data ../shared/data --weights embedded \
         --out runs/viewers
 
-Values are kept in OUT/values, by scene, those of FuScore by the weights' checksum: a run that was
-interrupted goes on, and other weights do not measure the classic measures again.
+Pictures that have a seed are made in OUT/pictures. Values are kept in OUT/values, by scene, those
+of FuScore by the weights' checksum: a run that was interrupted goes on, and other weights do not
+measure the classic measures again.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from viewer_tables import write_tables
 from fuscore_metric import FuScore, predict
 from fuscore_metric.locate import locate
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
+
+RATINGS = Path(__file__).parents[2] / "training" / "ratings"
 
 Measure = Callable[[pd.DataFrame], pd.DataFrame]
 """Pictures of one scene -> a line of values for each, in their order."""
@@ -73,11 +76,13 @@ def main(arguments: list[str] | None = None) -> None:
     )
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of real source pairs, fusions and panel")
+    add("--ratings", type=Path, default=RATINGS, help="default: training/ratings")
     add("--weights", default="embedded", help="embedded, a directory or a hub id")
     add("--split", type=Path, default=SPLIT, help="default: training/recipes/split.yaml")
-    add("--out", type=Path, required=True, help="folder of values and results")
+    add("--out", type=Path, required=True, help="folder of pictures, values and results")
     options = parser.parse_args(arguments)
-    pictures = read_panel(options.data, read_split(options.split))
+    split, made = read_split(options.split), options.out / "pictures"
+    pictures = read_panel(options.ratings, options.data, made, split)
     weights = locate(options.weights)
     checksum = digest(weights / "model.safetensors")
     model = FuScore.from_pretrained(weights)

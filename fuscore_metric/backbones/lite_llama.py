@@ -73,6 +73,8 @@ REFERENCES = ("ir", "vis", "stronger")
 FUSED_STATISTICS = (1 + len(REFERENCES)) * STATISTICS + len(REFERENCES) * AGREEMENT
 """Of a fused cell: its own, those of each reference, and its correlation with each. A model with
 relations has `RELATIONS` more."""
+WHOLE_STATISTICS = 2 * (FUSED_STATISTICS + RELATIONS)
+"""Of a whole fused image, in a model with relations: mean and spread of those over the cells."""
 
 LLAMA = {
     "hidden_size": 192,
@@ -173,6 +175,7 @@ class LiteLlama(Backbone):
                 "vis": Projector(STATISTICS, hidden),
                 "fused": Projector(FUSED_STATISTICS + RELATIONS * relations, hidden),
             }
+            | ({"whole": Projector(WHOLE_STATISTICS, hidden)} if relations else {})
         )
         self.cell_embedding = nn.Embedding(self.preprocessing["grid"] ** 2, hidden)
         # The default, a deviation of 1, would drown what the projectors say.
@@ -303,7 +306,7 @@ class LiteLlama(Backbone):
         texts = [_words(aspect) for aspect in aspects]  # refuses an unknown one
         prefix = self.read_sources(encoded) if prefix is None else prefix
         statistics = _projected_statistics(encoded)["fused"]
-        fused = self._tokens("fused", statistics, encoded["cells"])  # (N, K, hidden)
+        fused = self._fused_tokens(statistics, encoded["cells"])  # (N, K, hidden)
         branches = [self._text(text, fused) for text in texts]
         before, stem = prefix[0][0].shape[2], fused.shape[1]
         lengths = [branch.shape[1] for branch in branches]
@@ -335,9 +338,19 @@ class LiteLlama(Backbone):
         tokens: Tensor = self.projectors[name](statistics) + self.cell_embedding(cells)
         return tokens
 
+    def _fused_tokens(self, statistics: Tensor, cells: Tensor) -> Tensor:
+        """One for each cell, and one for the whole image if there are relations."""
+        tokens = self._tokens("fused", statistics, cells)
+        if not self.relations:
+            return tokens
+        return torch.cat([tokens, self.projectors["whole"](_over_cells(statistics))], dim=1)
+
     def standardise(self, encoded: Encoded) -> None:
         """Take the mean and spread of the statistics from these triples; before training."""
-        for name, statistics in _projected_statistics(encoded).items():
+        found = _projected_statistics(encoded)
+        if self.relations:
+            found["whole"] = _over_cells(found["fused"])
+        for name, statistics in found.items():
             cast(Projector, self.projectors[name]).standardise(statistics)
 
     def _text(self, text: str, like: Tensor) -> Tensor:
@@ -469,6 +482,13 @@ def _projected_statistics(encoded: Encoded) -> Encoded:
     compared = [encoded[name] for name in ("agreement", "relation") if name in encoded]
     fused = torch.cat([encoded["fused"], *references, *compared], dim=-1)
     return {"ir": encoded["ir"], "vis": encoded["vis"], "fused": fused}
+
+
+def _over_cells(statistics: Tensor) -> Tensor:
+    """Mean and spread over the cells: (N, K, statistics) -> (N, 1, 2 * statistics)."""
+    # The root's slope is infinite at 0, where all cells are alike.
+    spread = (statistics.var(1, keepdim=True, correction=0) + 1e-8).sqrt()
+    return torch.cat([statistics.mean(1, keepdim=True), spread], dim=-1)
 
 
 def _words(aspect: str) -> str:

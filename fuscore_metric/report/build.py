@@ -158,6 +158,10 @@ def _label_banner(settings: Mapping[str, Any]) -> dict[str, str]:
         else (f"These weights were trained on {LABEL_MEANING[kind]}.")
     )
     detail = "Do not report these scores as human opinion."
+    # What stands behind the first sentence says how the labels came to be.
+    _, _, history = str(settings.get("labels", "")).partition(". ")
+    if history:
+        detail = f"{history.rstrip('.')}. {detail}"
     return {"tone": "warn", "headline": start, "detail": detail}
 
 

@@ -37,7 +37,7 @@ class RunSettings:
         weights_hash: "sha256:..." over their files, and over the adapter's, if there is one.
         family: Model family.
         label_kind: What they were trained on; only people's ratings are "human".
-        labels: The same as a sentence.
+        labels: The same in words, and how the labels came to be.
         temperature: Of P(a better than b).
         aspect: What was asked for; "all" for every aspect.
         dtype: Floating dtype of the weights.
@@ -140,7 +140,7 @@ def describe(found: Checkpoint, *, dtype: str, device: str, **given: Any) -> Run
         weights_hash=weights_hash(found),
         family=spec.family,
         label_kind=spec.label_kind,
-        labels=spec.label_statement(),
+        labels=spec.full_label_statement(),
         temperature=spec.temperature,
         dtype=dtype,
         device=device,

@@ -22,7 +22,7 @@ ASPECT_TITLES = {
 HEADLINES = {
     "proxy": "Proxy ratings, not human opinion.",
     "human": "Learned from people's ratings.",
-    "model": "Learned from another model, not from people.",
+    "model": "Learned from a multimodal LLM that looked at pictures, not from people.",
     "none": "Untrained: these scores mean nothing yet.",
 }
 
@@ -31,7 +31,7 @@ def label_banner(spec: FuScoreSpec) -> str:
     """Say what the scores stand on; shown on every page, always."""
     return (
         f'<div class="fs-labels" role="note"><b>{HEADLINES[spec.label_kind]}</b> '
-        f"Weights {escape(spec.name)}, {escape(spec.label_statement())}.</div>"
+        f"Weights {escape(spec.name)}, {escape(spec.full_label_statement())}.</div>"
     )
 
 

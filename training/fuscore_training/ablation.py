@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import time
-from dataclasses import asdict, replace
+from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ import numpy as np
 import pandas as pd
 
 from fuscore_metric.prompts import DEFAULT_ASPECT
-from fuscore_training.datasets import LabelOptions
 from fuscore_training.evaluate import evaluate
 from fuscore_training.fit_cached import predict_cached
 from fuscore_training.losses import LossWeights
@@ -23,22 +22,39 @@ from fuscore_training.run import Material, prepare, second_view_change, train
 
 log = logging.getLogger(__name__)
 
-VARIANTS: dict[str, tuple[bool, LossWeights, bool]] = {
-    "KL, one-hot labels": (True, LossWeights(1, 0, 0), False),
-    "KL, soft labels": (False, LossWeights(1, 0, 0), False),
-    "KL + within": (False, LossWeights(1, 1, 0), False),
-    "KL + cross": (False, LossWeights(1, 0, 1), False),
-    "KL + within + cross": (False, LossWeights(1, 1, 1), False),
-    "all, and twins": (False, LossWeights(1, 1, 1), True),
+
+@dataclass(frozen=True)
+class Variant:
+    """What differs from the recipe.
+
+    Attributes:
+        labels: Over the recipe's options of labels.
+        weights: Of the three parts of the loss.
+        twins: Whether the recipe's term of the two views counts.
+    """
+
+    weights: LossWeights
+    labels: dict[str, Any] = field(default_factory=dict)
+    twins: bool = False
+
+
+VARIANTS = {
+    "KL, one-hot labels": Variant(LossWeights(1, 0, 0), {"one_hot": True}),
+    "KL, soft labels": Variant(LossWeights(1, 0, 0)),
+    "KL + within": Variant(LossWeights(1, 1, 0)),
+    "KL + cross": Variant(LossWeights(1, 0, 1)),
+    "KL + within + cross": Variant(LossWeights(1, 1, 1)),
+    "the same, all labels equally wide": Variant(LossWeights(1, 1, 1), {"kappa": 0.0}),
+    "all, and twins": Variant(LossWeights(1, 1, 1), twins=True),
 }
-"""Name -> (one-hot labels, weights of the three parts, whether with the recipe's twins)."""
+"""By name. Labels of one width: `kappa` 0, so that disagreement of sub-scores widens none."""
 MEASURES = ("srcc", "plcc", "within_srcc", "pairwise", "error", "mirror")
 
 
 def ablate(
     recipe: Recipe, *, data: Path, work: Path, steps: int, seeds: int, out: Path
 ) -> pd.DataFrame:
-    """Train every variant with every seed and measure on the test scenes.
+    """Train every variant with every seed and measure on the held-out scenes.
 
     A finished run is a line of `out`; runs of the same recipe that are there are not repeated.
 
@@ -82,22 +98,21 @@ def summary(runs: pd.DataFrame) -> str:
 
 
 def _variant(recipe: Recipe, name: str, seed: int, steps: int) -> Recipe:
-    one_hot, weights, twins = VARIANTS[name]
+    variant = VARIANTS[name]
     fit = replace(
         recipe.fit,
         steps=steps,
         evaluate_every=steps,
-        weights=weights,
-        twins=recipe.fit.twins if twins else 0.0,
+        weights=variant.weights,
+        twins=recipe.fit.twins if variant.twins else 0.0,
         seed=seed,
     )
-    labels = LabelOptions(**(asdict(recipe.labels) | {"one_hot": one_hot}))
     # Twins cost time even at weight 0, and are left in: each run sees the same batches.
     return replace(
         recipe,
         seed=seed,
         fit=fit,
-        labels=labels,
+        labels=replace(recipe.labels, **variant.labels),
         batches=replace(recipe.batches, seed=seed),
         # What they are worth is a matter of attacks, which these measures do not see.
         cheats=replace(recipe.cheats, weight=0.0),
@@ -105,9 +120,10 @@ def _variant(recipe: Recipe, name: str, seed: int, steps: int) -> Recipe:
 
 
 def _measure(recipe: Recipe, material: Material, work: Path) -> dict[str, Any]:
-    """Agreement on the test scenes; `error` is the mean of |score - rating|."""
+    """Agreement on the held-out scenes; `error` is the mean of |score - rating|."""
     backbone = train(recipe, material, work)
-    frame, rows = material.parts["test"].frame, material.rows("test")
+    part = material.held_out
+    frame, rows = material.parts[part].frame, material.rows(part)
     score, _ = predict_cached(backbone, material.cache, rows)
     found = evaluate(score, frame[DEFAULT_ASPECT], frame["scene"], frame["method"], n_boot=0)
     return {

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from fuscore_metric.backbones.efficientnet_lite import ConvReLU6, EfficientNetLite
 from fuscore_metric.backbones.lite_llama import LiteLlama, Words
-from fuscore_metric.model import FuScore
 from fuscore_metric.prompts import ASPECTS, LEVEL_WORDS, build_prompt
 
 BATCH_NORM_EPS = 1e-3
@@ -78,34 +77,3 @@ def new_lite_llama(
     backbone = LiteLlama(words, llama=llama, preprocessing=preprocessing, relations=relations)
     backbone.vision.load_state_dict(pretrained_vision().state_dict())
     return backbone
-
-
-@torch.no_grad()
-def start_from(backbone: LiteLlama, weights: str) -> None:
-    """Go on from trained weights, in place: at first the backbone scores as they do.
-
-    Relations, which older weights do not know, weigh nothing at first; their mean and spread stay
-    those that `standardise` found.
-
-    Args:
-        backbone: A new one.
-        weights: "embedded", a checkpoint directory, or a hub id.
-
-    Raises:
-        ValueError: They are of another shape or family, or have relations that `backbone` lacks.
-    """
-    trained = FuScore.from_pretrained(weights, device="cpu").backbone
-    if not isinstance(trained, LiteLlama) or _shape(trained) != _shape(backbone):
-        raise ValueError(f"Expected weights of the recipe's shape to start from, got {weights!r}")
-    if trained.relations and not backbone.relations:
-        raise ValueError(f"Expected `relations: true`, with which {weights!r} were trained")
-    known = trained.state_dict()
-    for name, value in backbone.state_dict().items():  # the tensors themselves, not copies
-        more = value[..., known[name].shape[-1] :]
-        unknown = torch.zeros_like(more) if name.endswith("weight") else more
-        value.copy_(torch.cat([known[name].to(value), unknown], dim=-1))
-
-
-def _shape(backbone: LiteLlama) -> tuple[object, ...]:
-    vocabulary = backbone.words.tokenizer.get_vocab()
-    return backbone.llama_options, backbone.preprocessing["grid"], vocabulary

@@ -12,16 +12,28 @@ from typing import Any
 
 import pandas as pd
 
-from fuscore_training.made_fusions import METHOD
+from fuscore_training.drawn_fusions import MAKERS
 from fuscore_training.raters import mean_opinions
 from fuscore_training.ratings import SCORE_COLUMNS, SUB_SCORE_COLUMNS, RatingsTable
 from fuscore_training.viewer_pictures import find_picture, first_there, made_picture
 
-PANELS = ("fusions", "modern", "own", "made", "damaged", "colour", "colour_and_targets")
+PANELS = (
+    "fusions",
+    "modern",
+    "own",
+    "made",
+    "drawn",
+    "copies",
+    "damaged",
+    "colour",
+    "colour_and_targets",
+)
 """Files of opinions, by what was shown."""
+COPIES = {"copy_of_ir": "ir", "copy_of_vis": "vis"}
+"""Methods that show one source as it is."""
 PICTURE = ("set", "scene", "method", "kind", "strength", "image", "part", "seed")
 """What names a picture; all but three are missing where fusions are undamaged and published. One
-with a seed can be made: see `viewer_pictures`."""
+with a seed of 0 or more can be made: see `viewer_pictures`."""
 DESCRIPTION = (
     "Ratings by a multimodal LLM that looked at the pictures, not people's ratings of "
     "infrared-visible fusions."
@@ -42,8 +54,10 @@ def read_panel(ratings: Path, data: Path, made: Path) -> RatingsTable:
 
     Returns:
         The table: scene `<set>/<scene>`, `method` (distinct within a source pair), `base` (the
-        method behind the picture), `kind` of damage ("method" for none), `strength`, `panel` (the
-        file's stem), `viewers` (how many) and `spread` between them on 1 to 5.
+        method behind the picture), `kind` of damage ("method" for none,
+        "copy" of a source), `strength`, `seed` (-1 of
+        stored pictures), `panel` (the file's stem), `viewers` (how many) and `spread` between
+        them on 1 to 5.
 
     Raises:
         RatingsError: A picture is not there.
@@ -66,20 +80,21 @@ def _read(path: Path, panel: str, data: Path, made: Path) -> pd.DataFrame:
 
 def _row(picture: dict[Any, Any], panel: str, data: Path, made: Path) -> dict[str, object]:
     folder, stem, method = (str(picture[name]) for name in ("set", "scene", "method"))
-    if "seed" in picture:
+    seed = int(picture.get("seed", -1))
+    if seed >= 0:
         fused = made_picture(picture, data, made)
     elif image := picture.get("image"):
         fused = first_there([data / "panel" / panel / str(image)])
     else:
-        fused = find_picture(data, folder, stem, f"fused/{method}")
+        fused = find_picture(data, folder, stem, COPIES.get(method, f"fused/{method}"))
     sources = {name: find_picture(data, folder, stem, name) for name in ("ir", "vis")}
     kind = str(picture.get("kind", "none"))
     strength = f"{picture.get('strength', 0):g}"
-    drawn = f"#{picture['seed']}" if "seed" in picture else ""
-    damage = "" if kind == "none" else f"+{kind}={strength}{drawn}"
+    drawn = f"#{seed}" if seed >= 0 else ""
+    damage = "" if kind in ("none", "copy") else f"+{kind}={strength}{drawn}"
     return {
         "scene": f"{folder}/{stem}",
-        "method": method + (drawn if method == METHOD else "") + damage,
+        "method": method + (drawn if method in MAKERS else "") + damage,
         "base": method,
         **sources,
         "fused": fused,
@@ -87,6 +102,7 @@ def _row(picture: dict[Any, Any], panel: str, data: Path, made: Path) -> dict[st
         "source_pair": f"{folder}/{stem} of {panel}",
         "kind": "method" if kind == "none" else kind,
         "strength": strength,
+        "seed": seed,
         "panel": panel,
         "viewers": picture["raters"],
         "spread": picture["spread"],

@@ -34,13 +34,12 @@ class Recipe:
         split: File of held-out scenes and methods, relative to the recipe's; drawn if empty.
         llama: Over the language part's default shape.
         preprocessing: Over the pixel path's defaults.
-        relations: Whether fused images are also compared with their sources place by place.
-        start: Weights to start from ("embedded", a directory or a hub id); random ones by default.
+        relations: Whether fused images are also compared with their sources place by place, and
+            seen as a whole.
         feature_noise: Deviation of noise on the standardised image statistics while training.
-        viewers: Folder of what viewers said, relative to the recipe's; with it, proxy ratings serve
-            as controls and for test scenes only.
+        viewers: Folder of what viewers said, relative to the recipe's; empty for proxy ratings.
         ladders: How many damaged versions of what viewers rated.
-        proxy: How many proxy ratings of each kind a scene gets.
+        proxy: How many proxy ratings of each kind a scene gets, if there are no viewers.
         labels: How ratings become soft labels.
         batches: What a batch holds.
         fit: Schedule and loss weights.
@@ -53,7 +52,6 @@ class Recipe:
     llama: dict[str, Any] = field(default_factory=dict)
     preprocessing: dict[str, Any] = field(default_factory=dict)
     relations: bool = False
-    start: str = ""
     feature_noise: float = 0.0
     viewers: str = ""
     ladders: LadderOptions = field(default_factory=LadderOptions)

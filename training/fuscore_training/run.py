@@ -34,7 +34,7 @@ from fuscore_training.evaluate import evaluate
 from fuscore_training.export import make_fuscore
 from fuscore_training.features import FeatureCache, build_features
 from fuscore_training.fit_cached import fit, predict_cached
-from fuscore_training.initialise import VISION_SOURCE, new_lite_llama, start_from
+from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
 from fuscore_training.panel import read_panel
 from fuscore_training.proxy_ratings import find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings, split_by_scene
@@ -46,9 +46,9 @@ log = logging.getLogger(__name__)
 
 ROW = "row"
 """Column with a row's place in the whole table, and so in the feature cache."""
-VIEWED = "Controls (copies of a source, other scenes' fusions): by construction."
+VIEWED = "Damage: by visible change, scaled by people's opinions."
 UNDAMAGED = ("method", "plain")
-"""Kinds of proxy ratings that nothing was done to."""
+"""Kinds of ratings of pictures that nothing was done to."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,14 @@ class Material:
     parts: dict[str, RatingsTable]
     cache: FeatureCache
 
+    @property
+    def held_out(self) -> str:
+        """The part to measure on: the test scenes, or the validation scenes.
+
+        Those serve where no picture of a test scene was rated, as with viewers.
+        """
+        return "test" if len(self.parts["test"]) else "val"
+
     def rows(self, part: str) -> list[int]:
         """Places of a part's ratings in the whole table."""
         return list(map(int, self.parts[part].frame[ROW]))
@@ -81,9 +89,8 @@ def prepare(recipe: Recipe, *, data: Path, work: Path) -> Material:
         work: Folder for everything in between; may be gigabytes.
     """
     split = read_split(Path(recipe.split)) if recipe.split else None
-    table = _ratings(recipe, data, work)
-    if recipe.viewers:
-        table = _with_viewers(recipe, table, split, data, work)
+    make = _viewers_ratings if recipe.viewers else _proxy_ratings
+    table = make(recipe, data, work)
     frame = table.frame.assign(**{ROW: np.arange(len(table))})
     table = RatingsTable(frame, table.label_kind, table.description)
     parts = split.apply(table) if split else split_by_scene(table, seed=recipe.seed)
@@ -96,8 +103,6 @@ def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
     backbone, cache, rows = _new(recipe, work), material.cache, material.rows
     some = np.random.default_rng(recipe.seed).choice(rows("train"), 1000)
     backbone.standardise(cache.encoded(some))
-    if recipe.start:
-        start_from(backbone, recipe.start)
     for projector in backbone.projectors.values():
         cast(Projector, projector).noise = recipe.feature_noise
     parts = material.parts
@@ -144,7 +149,8 @@ def publish(
     # The checkpoint is stored in float16 to stay small; what is measured is what is stored.
     backbone.half().float()
     calibration = calibrate(
-        _predictions(backbone, material, "val"), _predictions(backbone, material, "test")
+        _predictions(backbone, material, "val"),
+        _predictions(backbone, material, material.held_out),
     )
     fuscore = make_fuscore(
         backbone,
@@ -155,7 +161,8 @@ def publish(
         temperature=calibration.temperature,
         metrics={},
     )
-    held_out = sorted(material.parts["test"].frame["scene"].unique())
+    measured_on = material.parts[material.held_out].frame["scene"]
+    held_out = sorted({*measured_on, *(material.split.test if material.split else ())})
     metrics = held_out_metrics(backbone, material)
     metrics["calibration"] = calibration.summary()
     scenes = [scene for scene in find_scenes(data) if scene.name in held_out]
@@ -170,7 +177,7 @@ def publish(
     return metrics
 
 
-def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
+def _proxy_ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
     key = json.dumps({"proxy": asdict(recipe.proxy), "data": str(data.resolve())})
     stored = work / "proxy_options.json"
     if stored.exists() and stored.read_text() == key:
@@ -182,27 +189,23 @@ def _ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
     return table
 
 
-def _with_viewers(
-    recipe: Recipe, proxy: RatingsTable, split: Split | None, data: Path, work: Path
-) -> RatingsTable:
-    """What viewers said, damage by visible change, controls, and proxy ratings of test scenes."""
+def _viewers_ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
+    """What viewers said, and damage by visible change."""
     ratings, stored = Path(recipe.viewers), work / "ladders.parquet"
     panel = read_panel(ratings, data, work / "viewed")
+    files = [path.read_bytes() for path in sorted(ratings.glob("*.csv"))]
+    said = {"ratings": sha256(b"".join(files)).hexdigest(), "data": str(data.resolve())}
+    options = json.dumps({"ladders": asdict(recipe.ladders), **said})
     key = work / "ladder_options.json"
-    options = json.dumps({"ladders": asdict(recipe.ladders), "data": str(data.resolve())})
     if key.exists() and key.read_text() == options:
         ladders = pd.read_parquet(stored)
     else:
         ladders = make_ladders(panel, ratings, work / "ladders", recipe.ladders).frame
         ladders.to_parquet(stored)
         key.write_text(options)
-    frame = proxy.frame
-    held_out = frame["scene"].isin(split.test if split else ())
-    kept = frame[held_out | (frame["kind"] == "control")]
-    joined = pd.concat([panel.frame, ladders, kept], ignore_index=True)
+    joined = pd.concat([panel.frame, ladders], ignore_index=True)
     joined["other_scene"] = joined["other_scene"].fillna("")
-    words = f"{panel.description} Damage: by visible change, scaled by people's opinions. {VIEWED}"
-    return RatingsTable(joined, "model", words)
+    return RatingsTable(joined, "model", f"{panel.description} {VIEWED}")
 
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
@@ -219,9 +222,10 @@ def _predictions(backbone: LiteLlama, material: Material, part: str) -> Predicti
 
 
 def held_out_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
-    """Agreement with the held-out proxy ratings: all rows, parts of them, and by aspect."""
-    frame = material.parts["test"].frame
-    scores, _ = predict_cached(backbone, material.cache, material.rows("test"), aspect=ALL_ASPECTS)
+    """Agreement with the held-out ratings: all rows, parts of them, and by aspect."""
+    part = material.held_out
+    frame = material.parts[part].frame
+    scores, _ = predict_cached(backbone, material.cache, material.rows(part), aspect=ALL_ASPECTS)
     undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
     chosen = {"": np.ones(len(frame), dtype=bool), "_undamaged": undamaged}
     if material.split:
@@ -230,9 +234,11 @@ def held_out_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
     overall = scores[:, ASPECTS.index(DEFAULT_ASPECT)]
     metrics: dict[str, Any] = {}
     for name, rows in chosen.items():
-        part = frame[rows]
-        found = evaluate(overall[rows], part["overall"], part["scene"], part["method"])
-        metrics[f"held_out_proxy{name}"] = json.loads(found.to_json())
+        if not rows.any():
+            continue  # no method is held out of the validation scenes' ratings: they have none
+        some = frame[rows]
+        found = evaluate(overall[rows], some["overall"], some["scene"], some["method"])
+        metrics[f"held_out_{material.table.label_kind}{name}"] = json.loads(found.to_json())
     return metrics | {
         "aspect_srcc": aspect_table(scores, frame),
         "second_view_change": second_view_change(backbone, material, overall),
@@ -242,13 +248,14 @@ def held_out_metrics(backbone: LiteLlama, material: Material) -> dict[str, Any]:
 def second_view_change(
     backbone: LiteLlama, material: Material, scores: NDArray[np.float64]
 ) -> float:
-    """How far mirroring and a cut of a few pixels move the scores (N,) of undamaged test fusions.
+    """How far mirroring and a cut of a few pixels move the scores (N,) of undamaged held-out ones.
 
     Returns:
         Mean change over the mean standard deviation between a scene's undamaged fusions.
     """
-    frame = material.parts["test"].frame
-    other, _ = predict_cached(backbone, material.cache, material.rows("test"), view=1)
+    part = material.held_out
+    frame = material.parts[part].frame
+    other, _ = predict_cached(backbone, material.cache, material.rows(part), view=1)
     undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
     shown = pd.DataFrame({"scene": frame["scene"], "score": scores})[undamaged]
     spread = shown.groupby("scene")["score"].std().mean()

@@ -2,10 +2,13 @@
 
 Each damaged picture keeps, of what its base had above 1, what `change_curves` says of the kind and
 of how far it looks from its base. So local and mixed damage count by what can be seen of them.
+Fusions that were drawn are also drawn again from damaged sources, as in the study of people's
+opinions (Moreno-Villamarin, Benitez-Restrepo and Bovik, IEEE TIP 2017).
 """
 
 from __future__ import annotations
 
+import itertools
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -22,14 +25,24 @@ from fuscore_training.change_curves import Curve, read_curves
 from fuscore_training.classic_fusions import Image, luma, to_bytes
 from fuscore_training.colour_damage import COLOUR_DAMAGE, TARGET_DAMAGE
 from fuscore_training.degradations import DEGRADATIONS, Degradation, Sources, draw_region
-from fuscore_training.proxy_ratings import read_image
-from fuscore_training.ratings import SUB_SCORE_COLUMNS, RatingsTable
+from fuscore_training.drawn_fusions import MAKERS
+from fuscore_training.proxy_ratings import SOURCE_KINDS, read_image
+from fuscore_training.ratings import SCORE_COLUMNS, RatingsTable
 from fuscore_training.visible_change import visible_change
 
 DAMAGE: dict[str, tuple[Degradation, float, float]] = {
     **DEGRADATIONS,
     **COLOUR_DAMAGE,
     **TARGET_DAMAGE,
+}
+LADDER = {"kind": "ladder", "viewers": 0}
+FOREIGN = {
+    "kind": "control",
+    "overall": 1.1,
+    "thermal_retention": 1.0,
+    "texture_preservation": 1.0,
+    "artifacts": 3.0,
+    "sharpness": 3.0,
 }
 GROUPS = (tuple(DEGRADATIONS), tuple(COLOUR_DAMAGE), tuple(TARGET_DAMAGE))
 
@@ -39,18 +52,22 @@ class LadderOptions:
     """How many damaged pictures are made.
 
     Attributes:
-        each: Damaged versions of each undamaged picture that viewers rated.
+        share: Share of the undamaged pictures that viewers rated which get a damaged version.
         groups: Chances of damage as `degradations` has it, of colour, of lost targets.
         mixed: Share of damaged pictures with a second kind, of `degradations`.
         local: Share of damaged pictures whose damage is in a part of the picture.
+        sources: Share of the scenes with drawn fusions that are fused again from damaged sources.
+        foreign: How many pictures are shown beside sources of another scene.
         seed: Seed of every draw.
         workers: Processes.
     """
 
-    each: int = 3
-    groups: tuple[float, float, float] = (0.55, 0.25, 0.2)
+    share: float = 0.5
+    groups: tuple[float, float, float] = (0.5, 0.25, 0.25)
     mixed: float = 0.15
     local: float = 0.2
+    sources: float = 0.5
+    foreign: int = 150
     seed: int = 0
     workers: int = 2
 
@@ -67,49 +84,119 @@ def make_ladders(
         options: How many.
 
     Returns:
-        Rows as in the panel; `kind` says "ladder", `change` how far each looks from its base.
+        Rows as in the panel; `kind` says "ladder", or "control" of a picture of another scene;
+        `change` says how far each looks from its base.
     """
-    frame = panel.frame
-    bases = frame[(frame["kind"] == "method") & frame["panel"].isin(["fusions", "modern", "own"])]
-    work = partial(_damaged, curves=read_curves(ratings), out=out, options=options)
+    bases = panel.frame[panel.frame["kind"] == "method"]
+    drawn = bases[bases["base"].isin(MAKERS)].groupby("source_pair", sort=False)
+    scenes = [scene.to_dict("records") for _, scene in drawn]
+    shared = {"curves": read_curves(ratings), "out": out, "options": options}
     out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers) as pool:
-        rows = [row for found in pool.map(work, bases.to_dict("records")) for row in found]
+        damaged = pool.map(partial(_damaged, **shared), bases.to_dict("records"), chunksize=8)
+        again = pool.map(partial(_of_damaged_sources, **shared), scenes)
+        rows = [*filter(None, damaged), *itertools.chain.from_iterable(again)]
+    rows += _foreign(bases, out, options)
     return RatingsTable(pd.DataFrame(rows), panel.label_kind, panel.description)
 
 
 def _damaged(
-    base: dict[Any, Any], *, curves: dict[str, Curve], out: Path, options: LadderOptions
-) -> list[dict[str, Any]]:
+    base: dict[Any, Any], curves: dict[str, Curve], out: Path, options: LadderOptions
+) -> dict[str, Any] | None:
+    """One damaged version; None if there should be none, or if it changes nothing."""
     name = f"{base['source_pair']} {base['method']}"
     rng = np.random.default_rng([options.seed, zlib.crc32(name.encode())])
+    if rng.random() >= options.share:
+        return None
     sources = Sources(luma(read_image(Path(base["ir"]))), luma(read_image(Path(base["vis"]))))
-    picture = read_image(Path(base["fused"]))
+    damaged = picture = read_image(Path(base["fused"]))
+    scores, change, words = {name: float(base[name]) for name in SCORE_COLUMNS}, 0.0, []
+    local = rng.random() < options.local
+    where = draw_region(sources.ir.shape, rng) if local else None
+    for kind in _kinds(rng, options):
+        before, strength = damaged, _strength(kind, rng)
+        damaged = damage(before, kind, strength, sources, rng, where)
+        change = visible_change(damaged, before)
+        scores = _lowered(scores, curves[kind], change)
+        words.append(f"{kind}={strength:.4g}")
+    if visible_change(damaged, picture) < 1e-4:
+        return None  # a grey picture's hue, or no target to lose
+    method = f"{base['method']}+{'+'.join(words)}{' in a part' if local else ''}"
+    file = _written(damaged, out / f"{zlib.crc32(name.encode()):08x}.png")
+    return {**base, **LADDER, **scores, "method": method, "fused": file, "change": change}
+
+
+def _lowered(scores: dict[str, float], curve: Curve, change: float) -> dict[str, float]:
+    """What damage that looks so far from its base leaves of each score."""
+    kept, powers = float(curve.kept(change)), (1.0, *curve.hits)
+    return {
+        score: 1 + (scores[score] - 1) * kept**power
+        for score, power in zip(SCORE_COLUMNS, powers, strict=True)
+    }
+
+
+def _of_damaged_sources(
+    bases: list[dict[Any, Any]], curves: dict[str, Curve], out: Path, options: LadderOptions
+) -> list[dict[str, Any]]:
+    """Fuse one scene's damaged sources as each of its drawn fusions was made.
+
+    What the model sees beside them are the damaged sources half of the time, else the clean ones.
+    """
+    pair = str(bases[0]["source_pair"])
+    rng = np.random.default_rng([options.seed, zlib.crc32(pair.encode())])
+    if rng.random() >= options.sources:
+        return []
+    kind = str(rng.choice(SOURCE_KINDS))
+    strength, shown_damaged = _strength(kind, rng), bool(rng.random() < 0.5)
+    clean = {name: read_image(Path(bases[0][name])) for name in ("ir", "vis")}
+    sources = Sources(luma(clean["ir"]), luma(clean["vis"]))
+    damaged = {
+        name: damage(image, kind, strength, sources, rng, None) for name, image in clean.items()
+    }
+    words, stem = f"{kind}={strength:.4g}", f"{zlib.crc32(pair.encode()):08x}_sources"
+    shown: dict[str, str] = {}
+    if shown_damaged:
+        shown = {
+            name: _written(image, out / f"{stem}_{name}.png") for name, image in damaged.items()
+        }
+        shown["source_pair"] = f"{pair}, sources {words}"
     rows = []
-    for number in range(options.each):
-        damaged, scores, words = picture, {}, []
-        for score in ("overall", *SUB_SCORE_COLUMNS):
-            scores[score] = base[score]
-        local = rng.random() < options.local
-        where = draw_region(sources.ir.shape, rng) if local else None
-        change = 0.0
-        for kind in _kinds(rng, options):
-            before, strength = damaged, _strength(kind, rng)
-            damaged = damage(before, kind, strength, sources, rng, where)
-            change = visible_change(damaged, before)
-            curve = curves[kind]
-            kept, powers = float(curve.kept(change)), (1.0, *curve.hits)
-            for score, power in zip(("overall", *SUB_SCORE_COLUMNS), powers, strict=True):
-                scores[score] = 1 + (scores[score] - 1) * kept**power
-            words.append(f"{kind}={strength:.4g}")
-        if visible_change(damaged, picture) < 1e-4:
-            continue  # a grey picture's hue, or no target to lose
-        file = out / f"{zlib.crc32(name.encode()):08x}_{number}.png"
-        PILImage.fromarray(to_bytes(damaged)).save(file, compress_level=1)
-        method = f"{base['method']}+{'+'.join(words)}{' in a part' if local else ''}#{number}"
-        made = {"method": method, "fused": str(file.resolve()), "kind": "ladder", "viewers": 0}
-        rows.append({**base, **made, **scores, "change": change, "damage": "+".join(words)})
+    for base in bases:
+        seed = int(base["seed"])
+        make, draws = MAKERS[str(base["base"])], np.random.default_rng(seed)
+        fused = make(damaged["ir"], damaged["vis"], draws)
+        fused = np.asarray(to_bytes(fused) / 255.0)
+        change = visible_change(fused, read_image(Path(base["fused"])))
+        scores = _lowered(
+            {score: float(base[score]) for score in SCORE_COLUMNS}, curves[kind], change
+        )
+        method = f"{base['method']} of sources+{words}"
+        file = _written(fused, out / f"{stem}_{seed}.png")
+        found = {"method": method, "fused": file, "change": change}
+        rows.append({**base, **LADDER, **shown, **scores, **found})
     return rows
+
+
+def _foreign(bases: pd.DataFrame, out: Path, options: LadderOptions) -> Iterator[dict[str, Any]]:
+    """Fusions of one scene beside the sources of another: by construction as bad as can be."""
+    rng = np.random.default_rng(options.seed)
+    chosen = bases.iloc[rng.permutation(len(bases))[: options.foreign]]
+    others = bases.iloc[rng.choice(len(bases), len(chosen))]
+    pairs = zip(chosen.to_dict("records"), others.to_dict("records"), strict=True)
+    for number, (base, other) in enumerate(pairs):
+        if base["scene"] == other["scene"]:
+            continue
+        height, width = read_image(Path(base["ir"])).shape[:2]
+        with PILImage.open(other["fused"]) as file:
+            resized = file.convert("RGB").resize((width, height), PILImage.Resampling.BICUBIC)
+        file_name = _written(np.asarray(resized) / 255.0, out / f"foreign_{number}.png")
+        made = {"method": f"foreign_{number}", "fused": file_name, "other_scene": other["scene"]}
+        yield {**base, **LADDER, **FOREIGN, **made}
+
+
+def _written(image: Image, file: Path) -> str:
+    PILImage.fromarray(to_bytes(image)).save(file, compress_level=1)
+    return str(file.resolve())
 
 
 def _kinds(rng: np.random.Generator, options: LadderOptions) -> Iterator[str]:

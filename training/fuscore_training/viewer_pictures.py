@@ -14,7 +14,7 @@ from PIL import Image as PILImage
 
 from fuscore_training.classic_fusions import Image, luma, to_bytes
 from fuscore_training.degradations import Sources, draw_region
-from fuscore_training.made_fusions import METHOD, make_fusion
+from fuscore_training.drawn_fusions import MAKERS
 from fuscore_training.proxy_ratings import read_image
 from fuscore_training.ratings import RatingsError
 from fuscore_training.viewer_ladders import damage
@@ -40,9 +40,9 @@ def make_picture(row: Mapping[str, Any], data: Path) -> Image:
     """Make one picture.
 
     Args:
-        row: `set`, `scene`, `method` of its base, which is drawn too if that is "made"; `kind` and
-            `strength` of the damage; `part`, 1 if only a part of the picture is damaged; `seed` of
-            what is drawn.
+        row: `set`, `scene`, `method` of its base, which is made too if it is in `MAKERS`; `kind`
+            and `strength` of the damage; `part`, 1 if only a part of the picture is damaged;
+            `seed` of what is drawn.
         data: Folder of the public sets.
 
     Returns:
@@ -57,8 +57,8 @@ def make_picture(row: Mapping[str, Any], data: Path) -> Image:
         return read_image(Path(found))
 
     ir, vis, rng = read("ir"), read("vis"), np.random.default_rng(int(row["seed"]))
-    made = row["method"] == METHOD
-    base = make_fusion(ir, vis, rng) if made else read(f"fused/{row['method']}")
+    method = str(row["method"])
+    base = MAKERS[method](ir, vis, rng) if method in MAKERS else read(f"fused/{method}")
     if row["kind"] == UNDAMAGED:
         return base
     sources = Sources(luma(ir), luma(vis))
