@@ -99,17 +99,34 @@ def data(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pictures(data):
+    """All that may enter."""
     split = read_split(data / "split.yaml")
-    return read_panel(data / "ratings", data, data / "made", split)
+    return read_panel(data / "ratings", data, data / "made", split, everything=True)
 
 
 def test_test_scenes_and_held_out_methods_never_enter(data, pictures):
-    everything = read_panel(data / "ratings", data, data / "made", Split(val=(), test=()))
-    assert len(everything) == len(FULL) * 4 * 6 + len(SINGLE)  # they are there
+    split = Split(val=(), test=())
+    there = read_panel(data / "ratings", data, data / "made", split, everything=True)
+    assert len(there) == len(FULL) * 4 * 6 + len(SINGLE)
     assert len(pictures) == len(FULL) * 3 * 5 + len(SINGLE)
     assert not pictures["scene"].isin(SPLIT["test"]).any()
     assert not pictures["method"].isin(SPLIT["held_out_methods"]).any()
     assert set(pictures.loc[pictures["validation"], "scene"]) == set(SPLIT["val"])
+
+
+def test_only_validation_scenes_and_published_fusions_of_vifb_are_chosen(data, pictures):
+    chosen = read_panel(data / "ratings", data, data / "made", read_split(data / "split.yaml"))
+    wanted = pictures["validation"] | (pictures["table"] == "fusions")
+    assert chosen.equals(pictures[wanted].reset_index(drop=True))
+    assert 0 < (~chosen["validation"]).sum() < (~pictures["validation"]).sum()
+
+
+def test_pictures_that_are_not_chosen_are_not_made(data, tmp_path):
+    split = Split(val=("VIFB/02",), test=("VIFB/03",))
+    for everything in (False, True):
+        found = read_panel(data / "ratings", data, tmp_path, split, everything=everything)
+        assert len(list(tmp_path.iterdir())) == everything
+        assert ("drawn" in set(found["table"])) == everything
 
 
 def test_a_rating_is_the_mean_of_the_viewers(data, pictures):
@@ -214,17 +231,40 @@ def test_what_is_kept_is_measured_from_the_undamaged_picture_of_the_scene():
     }
 
 
-def test_tables_of_all_pictures_and_of_the_undamaged_together(data, pictures, tmp_path):
+@pytest.fixture
+def valued(pictures):
+    """With a made-up value of every measure."""
     rng = np.random.default_rng(0)
     names = [*MEASURES, *(fuscore_column(aspect) for aspect in ASPECTS[1:])]
     values = pd.DataFrame(rng.uniform(1.1, 5, (len(pictures), len(names))), columns=names)
-    text = write_tables(pictures.join(values), data, tmp_path, "made up")
+    return pictures.join(values)
+
+
+def test_tables_of_all_pictures_and_of_the_undamaged_together(data, valued, tmp_path):
+    text = write_tables(valued, data, tmp_path, "made up", everything=True)
     found = json.loads((tmp_path / "results.json").read_text())
     assert set(found["agreement"]) == set(found["aspects"]) == set(RESULTS)
     assert found["sizes"]["undamaged"] == {"validation": [21, 5], "all": [61, 13]}
     assert found["agreement"]["undamaged"]["validation"]["FuScore"]["within"]["value"] is not None
     assert found["kept"]["blur"]["pictures"] == 4
     assert "| blur | 4 |" in text
+    assert "validation: pooled | validation: within | validation: by method | all: pooled" in text
+
+
+def test_tables_of_validation_scenes_beside_a_leaderboard_of_all(data, valued, tmp_path):
+    chosen = valued[valued["validation"] | (valued["table"] == "fusions")]
+    chosen = chosen[chosen["table"] != "colour"]
+    text = write_tables(chosen, data, tmp_path, "made up", everything=False)
+    found = json.loads((tmp_path / "results.json").read_text())
+    for part in ("sizes", "agreement", "aspects"):
+        assert set(found[part]) == {*RESULTS} - {"colour"}  # it has no validation picture
+        assert all(set(scopes) == {"validation"} for scopes in found[part].values())
+    assert found["sizes"]["fusions"] == {"validation": [5, 1]}
+    assert found["leaderboard"]["scenes"] == {"validation": 1, "all": 3}
+    assert found["leaderboard"]["taus"]["all"]["FuScore"]["low"] is not None
+    assert "ratings of 2 of them, all but the 1 validation scenes" in text
+    assert "(`colour`)" not in text
+    assert "all: " not in text
 
 
 @pytest.mark.slow
@@ -236,8 +276,9 @@ def test_a_run_makes_tables(data, tmp_path):
     row = found["agreement"]["fusions"]["validation"]
     assert set(row) == {VIEWERS, *MEASURES}
     assert row["FuScore"]["pooled"]["value"] is not None
-    assert found["agreement"]["colour"]["all"][VIEWERS] == {}
-    assert found["sizes"]["fusions"] == {"validation": [5, 1], "all": [15, 3]}
+    assert found["agreement"]["colour"]["validation"][VIEWERS] == {}
+    assert found["sizes"]["fusions"] == {"validation": [5, 1]}
+    assert len(list((tmp_path / "values" / "classic").rglob("*.parquet"))) == len(TABLES) + 2
     assert "fuscore-lite" in (tmp_path / "results.md").read_text()
 
 

@@ -48,6 +48,15 @@ def test_held_out_scenes_and_methods_are_for_the_test_only(table):
     assert parts["test"].frame["method"].tolist() == whole["method"].tolist()
 
 
+def test_where_no_test_scene_is_rated_nothing_is_for_the_test(table):
+    """As in viewers' ratings, which have no held-out method either."""
+    frame = table.frame[~table.frame["scene"].isin(SPLIT.test) & ~SPLIT.is_held_out(table.frame)]
+    parts = SPLIT.apply(replace(table, frame=frame))
+    assert len(parts["test"]) == 0
+    assert set(parts["val"].frame["scene"]) == {"s1"}
+    assert set(parts["train"].frame["scene"]) == {"s0", "s4", "s5"}
+
+
 def test_parts_keep_what_the_table_says_of_itself(table):
     for part in SPLIT.apply(table).values():
         assert (part.label_kind, part.description) == ("proxy", "tests")
@@ -80,7 +89,7 @@ def test_without_held_out_methods_all_rows_stay(table):
 
 def test_unknown_scenes_are_refused(table):
     with pytest.raises(RatingsError, match=r"not there: \['s7', 's8'\]"):
-        replace(SPLIT, val=("s1", "s8"), test=("s7",)).apply(table)
+        replace(SPLIT, val=("s1", "s8"), test=("s2", "s7")).apply(table)
 
 
 def test_unknown_methods_are_refused(table):

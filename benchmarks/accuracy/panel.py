@@ -37,14 +37,17 @@ ABSENT = {"kind": "none", "strength": 0.0, "image": "", "part": 0, "seed": -1}
 """What a column that a table lacks would say in each row."""
 
 
-def read_panel(ratings: Path, data: Path, made: Path, split: Split) -> pd.DataFrame:
-    """Read all tables, and make the pictures that have a seed and are not there yet.
+def read_panel(
+    ratings: Path, data: Path, made: Path, split: Split, *, everything: bool = False
+) -> pd.DataFrame:
+    """Choose pictures from all tables, and make those that have a seed and are not there yet.
 
     Args:
         ratings: Folder of `TABLES` as CSV.
         data: Folder of real source pairs and fusions, with `panel` and `modern` in it.
         made: Folder for pictures that have a seed.
         split: Its test scenes and held-out methods are left out, its validation scenes marked.
+        everything: Choose all pictures, not only those of validation scenes and `of_vifb`.
 
     Returns:
         One line per picture: `table`, `picture` (its name in the table), the columns of `PICTURE`,
@@ -55,10 +58,17 @@ def read_panel(ratings: Path, data: Path, made: Path, split: Split) -> pd.DataFr
     """
     frames = [_pictures(ratings, name, split) for name in TABLES]
     frame = pd.concat(frames, ignore_index=True)
+    if not everything:
+        frame = frame[frame["validation"] | of_vifb(frame)].reset_index(drop=True)
     rows = frame.to_dict("records")
     with ProcessPoolExecutor(PROCESSES) as pool:
         files = list(pool.map(partial(_files, data=data, made=made), rows, chunksize=8))
     return frame.join(pd.DataFrame(files, frame.index))
+
+
+def of_vifb(frame: pd.DataFrame) -> pd.Series[bool]:
+    """Rows of VIFB's published fusions, which its leaderboard needs of all scenes."""
+    return (frame["table"] == "fusions") & (frame["set"] == "VIFB")
 
 
 def _pictures(ratings: Path, table: str, split: Split) -> pd.DataFrame:

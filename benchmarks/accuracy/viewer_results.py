@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,8 +12,8 @@ import pandas as pd
 from fuscore_training.evaluate import Evaluation, Statistic, evaluate
 from measures import HIGHER_IS_BETTER
 from numpy.typing import NDArray
-from panel import TABLES, VIEWINGS
-from results import DRAWS, Number, Row
+from panel import TABLES, VIEWINGS, of_vifb
+from results import Number, Row
 from scipy.stats import kendalltau
 
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
@@ -28,6 +28,8 @@ RESULTS = {**TABLES, "undamaged": f"all pictures of {', '.join(UNDAMAGED)}"}
 """Table of the results -> what its pictures are."""
 SCOPES = ("validation", "all")
 """Validation scenes of the split, and all scenes, which contain those that FuScore learned from."""
+DRAWS = 500
+"""Resamples of scenes for an interval."""
 LEAST_IN_SCENE = 5
 """A scene needs so many pictures for a correlation inside it."""
 PUBLISHED = "VIFB's 13"
@@ -55,15 +57,17 @@ class ViewerResults:
     """All numbers.
 
     Attributes:
-        sizes: Table -> scope -> number of pictures and of scenes.
+        scopes: Those of the tables: without "all" where only validation scenes were measured.
+        sizes: Table -> scope -> number of pictures and of scenes; only tables with pictures.
         agreement: Table -> scope -> measure -> coefficients with the viewers' overall rating.
         aspects: Likewise -> "FuScore" or "two viewings", and the aspect's name -> coefficients
             with the viewers' rating of that aspect.
-        leaderboard: VIFB's methods.
+        leaderboard: VIFB's methods, always in both scopes.
         kept: What damage leaves in the validation scenes of `colour_and_targets`, see
             `what_is_kept`.
     """
 
+    scopes: Sequence[str]
     sizes: dict[str, dict[str, tuple[int, int]]]
     agreement: dict[str, dict[str, dict[str, Row]]]
     aspects: dict[str, dict[str, dict[str, Row]]]
@@ -76,26 +80,30 @@ def fuscore_column(aspect: str) -> str:
     return "FuScore" if aspect == DEFAULT_ASPECT else f"FuScore {aspect}"
 
 
-def summarise(frame: pd.DataFrame, data: Path) -> ViewerResults:
+def summarise(frame: pd.DataFrame, data: Path, *, everything: bool) -> ViewerResults:
     """Make all numbers.
 
     Args:
         frame: What `panel.read_panel` returns, with a column of values a measure.
         data: Folder with VIFB's published measures.
+        everything: Whether `frame` has all pictures.
     """
+    scopes = SCOPES if everything else ("validation",)
     frame = frame.assign(**{m: frame[m] if up else -frame[m] for m, up in MEASURES.items()})
     frame = pd.concat([frame, undamaged(frame)], ignore_index=True)
-    parts = {table: in_scopes(frame[frame["table"] == table]) for table in RESULTS}
-    vifb = frame[(frame["table"] == "fusions") & frame["scene"].str.startswith("VIFB/")]
+    tables = {table: in_scopes(frame[frame["table"] == table], scopes) for table in RESULTS}
+    parts = {table: of for table, of in tables.items() if any(map(len, of.values()))}
+    vifb = frame[of_vifb(frame)]
     published = published_ranks(data / "VIFB" / "published_metrics" / "per_image.csv", vifb)
     return ViewerResults(
+        scopes=scopes,
         sizes={
             t: {s: (len(p), p["scene"].nunique()) for s, p in of.items()} for t, of in parts.items()
         },
         agreement={t: {s: overall_rows(p) for s, p in of.items()} for t, of in parts.items()},
         aspects={t: {s: aspect_rows(p) for s, p in of.items()} for t, of in parts.items()},
         leaderboard=leaderboard(vifb.assign(**{PUBLISHED: published})),
-        kept=what_is_kept(parts["colour_and_targets"]["validation"]),
+        kept=what_is_kept(tables["colour_and_targets"]["validation"]),
     )
 
 
@@ -108,9 +116,9 @@ def undamaged(frame: pd.DataFrame) -> pd.DataFrame:
     return rows.assign(table="undamaged", scene=rows["table"] + " " + rows["scene"])
 
 
-def in_scopes(frame: pd.DataFrame) -> dict[str, pd.DataFrame]:
+def in_scopes(frame: pd.DataFrame, scopes: Sequence[str] = SCOPES) -> dict[str, pd.DataFrame]:
     """Choose the rows of each scope."""
-    return dict(zip(SCOPES, (frame[frame["validation"]], frame), strict=True))
+    return {s: frame[frame["validation"]] if s == "validation" else frame for s in scopes}
 
 
 def overall_rows(frame: pd.DataFrame) -> dict[str, Row]:

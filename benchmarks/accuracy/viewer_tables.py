@@ -24,6 +24,9 @@ from viewer_results import (
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 COEFFICIENTS = ("pooled", "within", "by method")
+LEARNED = (
+    "FuScore learned from viewers' ratings of the training scenes: only validation scenes test it."
+)
 SHOWN_CLASSICS = 2
 """So many classic measures stand in the leaderboard: those nearest to the viewers' order."""
 KEPT = (
@@ -32,7 +35,9 @@ KEPT = (
 )
 
 
-def write_tables(frame: pd.DataFrame, data: Path, out: Path, weights: str) -> str:
+def write_tables(
+    frame: pd.DataFrame, data: Path, out: Path, weights: str, *, everything: bool
+) -> str:
     """Write results.json and results.md into `out`; return the latter's text.
 
     Args:
@@ -40,8 +45,9 @@ def write_tables(frame: pd.DataFrame, data: Path, out: Path, weights: str) -> st
         data: Folder with VIFB's published measures.
         out: Where to write.
         weights: What FuScore's weights are, in a line.
+        everything: Whether `frame` has all pictures; if not, tables are of validation scenes only.
     """
-    results = summarise(frame, data)
+    results = summarise(frame, data, everything=everything)
     content = {
         "weights": weights,
         "sizes": results.sizes,
@@ -66,11 +72,11 @@ def _plain(tables: dict[str, dict[str, dict[str, Row]]]) -> dict[str, object]:
 
 def as_markdown(results: ViewerResults, weights: str) -> str:
     """Lay out the tables, the short one first."""
-    blocks = [f"FuScore weights: {weights}.", summary(results)]
-    for table, what in RESULTS.items():
-        sizes = [f"{s}: {n} pictures of {k} scenes" for s, (n, k) in results.sizes[table].items()]
-        blocks += [f"### {what.capitalize()} (`{table}`)", f"{'; '.join(sizes)}."]
-        blocks.append(both_scopes(results.agreement[table], (VIEWERS, *MEASURES), COEFFICIENTS))
+    blocks = [f"FuScore weights: {weights}.", LEARNED, summary(results)]
+    for table, of in results.sizes.items():
+        sizes = [f"{scope}: {n} pictures of {k} scenes" for scope, (n, k) in of.items()]
+        blocks += [f"### {RESULTS[table].capitalize()} (`{table}`)", f"{'; '.join(sizes)}."]
+        blocks.append(agreement_table(results.agreement[table]))
     blocks += ["### Each aspect of FuScore and the viewers' rating of the same name"]
     blocks += [aspect_table(results), *leaderboard_blocks(results.leaderboard)]
     blocks += ["### What is kept (`colour_and_targets`, validation)", KEPT]
@@ -100,23 +106,23 @@ def _ends(row: Row) -> str:
     return " / ".join(cell or "-" for cell in cells)
 
 
-def both_scopes(
-    table: dict[str, dict[str, Row]], names: Sequence[str], coefficients: Sequence[str]
-) -> str:
-    """One line a name, the coefficients of every scope that has pictures beside each other."""
-    scopes = [scope for scope in SCOPES if any(table[scope].values())]
-    columns = [(scope, coefficient) for scope in scopes for coefficient in coefficients]
-    lines = [[name, *(_cell(table[s].get(name, {}), c) for s, c in columns)] for name in names]
+def agreement_table(table: dict[str, dict[str, Row]]) -> str:
+    """One line a measure, the coefficients of every scope that has pictures beside each other."""
+    scopes = [scope for scope, rows in table.items() if any(rows.values())]
+    columns = [(scope, coefficient) for scope in scopes for coefficient in COEFFICIENTS]
+    names = (VIEWERS, *MEASURES)
+    lines = [[name, *(_cell(table[s][name], c) for s, c in columns)] for name in names]
     return _markdown(["SRCC", *(f"{scope}: {c}" for scope, c in columns)], lines)
 
 
 def aspect_table(results: ViewerResults) -> str:
     """One line an aspect of a table."""
-    heads = [f"{s}: {who}" for s in SCOPES for who in ("FuScore", VIEWERS)]
+    columns = [(scope, who) for scope in results.scopes for who in ("FuScore", VIEWERS)]
+    heads = [f"{scope}: {who}" for scope, who in columns]
     lines = []
     for table, of in results.aspects.items():
         for aspect in (aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT):
-            rows = [of[s][f"{who} {aspect}"] for s in SCOPES for who in ("FuScore", VIEWERS)]
+            rows = [of[scope][f"{who} {aspect}"] for scope, who in columns]
             lines.append([f"{table}: {aspect}", *(_values(row, COEFFICIENTS[:2]) for row in rows)])
     return _markdown(["SRCC pooled / within scenes", *heads], lines)
 
@@ -135,8 +141,12 @@ def leaderboard_blocks(board: Leaderboard) -> list[str]:
     heads = ["viewers' order", "method", "viewers, 0-100", "FuScore, 1-5"]
     scopes = [f"{scope} ({board.scenes[scope]} scenes)" for scope in SCOPES]
     tau_lines = [[n, *(_cell(board.taus[s], n) for s in SCOPES)] for n in (*MEASURES, PUBLISHED)]
+    everything, validation = board.scenes["all"], board.scenes["validation"]
     return [
         "### VIFB's methods by eyes",
+        f"The orders are over all {everything} scenes. FuScore learned from viewers' ratings of "
+        f"{everything - validation} of them, all but the {validation} validation scenes, so that "
+        "only the validation column of the second table is a test of it.",
         _markdown([*heads, *(f"order by {name}" for name in shown)], lines),
         _markdown(["Kendall's tau with the viewers' order", *scopes], tau_lines),
     ]

@@ -3,6 +3,9 @@ r"""Agreement with viewers: pictures that viewers rated -> FuScore and classic m
     python benchmarks/accuracy/viewers.py --data ../shared/data --weights embedded \
         --out runs/viewers
 
+FuScore learned from viewers' ratings of the training scenes, so that only pictures of validation
+scenes are measured, and VIFB's published fusions for its leaderboard; --all measures every picture.
+
 Pictures that have a seed are made in OUT/pictures. Values are kept in OUT/values, by scene, those
 of FuScore by the weights' checksum: a run that was interrupted goes on, and other weights do not
 measure the classic measures again.
@@ -79,10 +82,11 @@ def main(arguments: list[str] | None = None) -> None:
     add("--ratings", type=Path, default=RATINGS, help="default: training/ratings")
     add("--weights", default="embedded", help="embedded, a directory or a hub id")
     add("--split", type=Path, default=SPLIT, help="default: training/recipes/split.yaml")
+    add("--all", action="store_true", help="measure the pictures of training scenes too")
     add("--out", type=Path, required=True, help="folder of pictures, values and results")
     options = parser.parse_args(arguments)
     split, made = read_split(options.split), options.out / "pictures"
-    pictures = read_panel(options.ratings, options.data, made, split)
+    pictures = read_panel(options.ratings, options.data, made, split, everything=options.all)
     weights = locate(options.weights)
     checksum = digest(weights / "model.safetensors")
     model = FuScore.from_pretrained(weights)
@@ -92,7 +96,8 @@ def main(arguments: list[str] | None = None) -> None:
         measured(pictures, classic, values / "classic"),
     )
     note = f"{model.spec.name}, {model.spec.label_statement()}, sha256 {checksum}"
-    print(write_tables(pd.concat([pictures, *both], axis=1), options.data, options.out, note))
+    frame = pd.concat([pictures, *both], axis=1)
+    print(write_tables(frame, options.data, options.out, note, everything=options.all))
 
 
 if __name__ == "__main__":

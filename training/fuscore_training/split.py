@@ -29,24 +29,27 @@ class Split:
         """Split a table into "train", "val" and "test"; scenes not listed are for training.
 
         Rows of the held-out methods, by column `base` if there is one (the method behind a degraded
-        image), else `method`, are dropped from training and validation.
+        image), else `method`, are dropped from training and validation. A table without any of the
+        test scenes, as viewers' ratings are, has an empty test part and needs no held-out method.
 
         Raises:
             RatingsError: Splits share a scene or a source image, or name a scene or method that is
                 not there.
         """
-        listed = {*self.val, *self.test}
         there = set(table.frame["scene"])
+        test = self.test if there & set(self.test) else ()
+        listed = {*self.val, *test}
+        methods = set(self.held_out_methods if test else ())
         for what, missing in (
             ("scenes", listed - there),
-            ("methods", set(self.held_out_methods) - set(self._methods(table.frame))),
+            ("methods", methods - set(self._methods(table.frame))),
         ):
             if missing:
                 names = sorted(missing)
                 raise RatingsError(
                     f"Expected the split's {what} in the ratings, not there: {names}"
                 )
-        scenes = {"train": sorted(there - listed), "val": self.val, "test": self.test}
+        scenes = {"train": sorted(there - listed), "val": self.val, "test": test}
         parts = split_by_scene(table, scenes=scenes)
         return {
             name: part if name == "test" else replace(part, frame=self._seen(part.frame))
