@@ -486,7 +486,7 @@ def test_the_shipped_example_is_ordered_by_the_embedded_weights():
     done = fuscore("score", *sources, *fused, "--json")
     report = json.loads(done.stdout)
     good, average, noisy, blurred = (result["score"] for result in report["results"])
-    assert report["label_kind"] == "proxy"
+    assert report["label_kind"] == "model"
     assert good > average > max(noisy, blurred) - 0.5
     assert good > max(noisy, blurred) + 0.5
 

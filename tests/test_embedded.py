@@ -10,10 +10,11 @@ from fuscore_metric.checkpoint import read_spec
 from fuscore_metric.locate import locate
 
 
-def test_it_says_that_its_labels_are_proxies():
+def test_it_says_what_its_labels_are():
     spec = read_spec(locate("embedded"))
-    assert spec.label_kind == "proxy"
+    assert spec.label_kind == "model"
     assert "not human" in spec.label_statement()
+    assert "scaled by people's opinions" in spec.label_description
     assert spec.base[0]["licence"] == "Apache-2.0"
     assert spec.metrics["held_out_scenes"]
 

@@ -751,6 +751,7 @@ def test_the_checkpoint_says_what_it_is(trained):
     metrics = spec["metrics"]
     held_out = metrics.pop("held_out_scenes")
     assert len(held_out) == 2
+    assert metrics.pop("measured_on") == "test"
     assert metrics.pop("held_out_methods") == []  # none without a split file
     assert metrics == json.loads((trained / "metrics.json").read_text())
     assert metrics["acceptance"]["triples"] > 0
@@ -791,6 +792,7 @@ def test_metrics_of_a_run_with_a_split_file(split_run, folder):
     spec = json.loads((folder / "split_checkpoint" / "fuscore.json").read_text())["metrics"]
     assert spec.pop("held_out_scenes") == sorted(SPLIT["test"])
     assert spec.pop("held_out_methods") == ["soft"]
+    assert spec.pop("measured_on") == "test"
     assert spec == json.loads(json.dumps(metrics))
 
 

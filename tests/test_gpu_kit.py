@@ -250,7 +250,7 @@ class TestQuickRun:
 
     def test_facts_are_there(self, quick):
         facts = quick["environment"]
-        assert facts["weights"] == "fuscore-lite-4"
+        assert facts["weights"] == "fuscore-lite-5"
         assert facts["torch"] == torch.__version__
         assert {"python", "transformers", "date", "commit", "fuscore", "cpu"} <= facts.keys()
 

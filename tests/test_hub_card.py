@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[1]
 HUB_CARD = ROOT / "hub_card"
 EMBEDDED = ROOT / "fuscore_metric" / "assets" / "embedded"
 EXAMPLE = EMBEDDED.parent / "example"
-ID = "someone/fuscore-lite-4"
+ID = "someone/fuscore-lite-5"
 DECIMAL = re.compile(r"\d\.\d{3}(?!\d)")
 
 
@@ -78,12 +78,12 @@ def test_the_metadata_survives_the_library(embedded, tmp_path):
     assert metadata["license"] == "apache-2.0"
     assert metadata["library_name"] == "fuscore-metric"
     assert metadata["pipeline_tag"] == "image-text-to-text"
-    assert "proxy-labels" in metadata["tags"]
+    assert "model-labels" in metadata["tags"]
     assert "base_model" not in metadata
     assert "datasets" not in metadata  # "TNO" would be somebody else's page
     for results in ModelCard(embedded).data.eval_results:
         for text in (results.task_name, results.dataset_name, results.metric_name):
-            assert "proxy ratings" in text
+            assert "ratings by a multimodal LLM" in text
     assert "human" not in json.dumps(metadata)
 
 
@@ -91,7 +91,7 @@ def test_every_recorded_number_is_in_model_index_and_table(embedded):
     metrics = read_spec(EMBEDDED).metrics
     names = ("srcc", "plcc", "krcc", "within_srcc", "within_krcc", "method_srcc")
     sets = [key for key, value in metrics.items() if isinstance(value, dict) and "srcc" in value]
-    assert len(sets) == 4
+    assert len(sets) == 2
     found = ModelCard(embedded).data.eval_results
     for key in sets:
         values = [one.metric_value for one in found if one.dataset_config == key]
@@ -104,14 +104,16 @@ def test_every_recorded_number_is_in_model_index_and_table(embedded):
         assert cells == [f"{x['value']:.3f} ({x['low']:.3f} to {x['high']:.3f})" for x in ones]
 
 
-def test_proxy_weights_are_never_called_human(embedded):
+def test_the_embedded_weights_are_never_called_human(embedded):
     text = " ".join(body(embedded).split())
     for claim in re.finditer(r".{0,60}\bhuman\b.{0,20}", text):
-        allowed = ("not on human ones", "not human ones", "as human opinion", "mean human opinions")
-        assert any(part in claim[0] for part in (*allowed, "are called human")), claim[0]
+        allowed = ("not human ones", "as human opinion", "are called human")
+        assert any(part in claim[0] for part in allowed), claim[0]
     top = body(embedded).split("##")[0]
-    assert "trained on proxy ratings, not on human ones" in top
-    assert LABEL_MEANING["proxy"] in top
+    assert "a multimodal LLM that looked at the pictures, not by people" in " ".join(
+        top.replace(">", "").split()
+    )
+    assert LABEL_MEANING["model"] in top
 
 
 @pytest.mark.parametrize("kind", LABEL_MEANING)
@@ -209,10 +211,10 @@ def test_evaluations_are_added_with_whose_ratings_they_are(make_card, tmp_path):
     assert last.dataset_name == "Our study (human ratings)"
     assert last.dataset_config == "our_study"
     (line,) = (line for line in card.splitlines() if line.startswith("| compared with |"))
-    assert line.count("**proxy ratings**") == 4
+    assert line.count("**ratings by a multimodal LLM**") == 2
     assert line.endswith("**human ratings** |")
     path.write_text(json.dumps(evaluation() | {"label_kind": "model"}))
-    assert "ratings by a multimodal LLM" in make_card(EMBEDDED, [path], repo_id=ID)
+    assert make_card(EMBEDDED, [path], repo_id=ID).count("**ratings by a multimodal LLM**") == 3
 
 
 @pytest.mark.parametrize(

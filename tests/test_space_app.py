@@ -330,7 +330,7 @@ def test_a_person_scores_and_ranks(open_page, model, files, tmp_path, width, sch
     good, noisy = (f"{value:.3f}" for value in scores.tolist())
     page = open_page(width, scheme)
     statement = page.locator("#labels")
-    assert "PROXY ratings" in statement.inner_text()
+    assert "MODEL ratings" in statement.inner_text()
     page.click("#example-good")
     page.wait_for_function("document.querySelectorAll('#ir img, #vis img, #fused img').length == 3")
     page.click("#score")
@@ -367,7 +367,7 @@ def test_a_person_scores_and_ranks(open_page, model, files, tmp_path, width, sch
     with page.expect_download() as waiting:
         page.click("#csv")
     waiting.value.save_as(tmp_path / "ranking.csv")
-    assert (tmp_path / "ranking.csv").read_text().count("PROXY ratings") == 2
+    assert (tmp_path / "ranking.csv").read_text().count("MODEL ratings") == 2
 
 
 @pytest.mark.slow

@@ -37,6 +37,8 @@ class Recipe:
         relations: Whether fused images are also compared with their sources place by place, and
             seen as a whole.
         feature_noise: Deviation of noise on the standardised image statistics while training.
+        whole_noise: The same for the statistics of the whole image, where there are relations: a
+            perceptron learns them by heart more easily than the Llama learns cells.
         viewers: Folder of what viewers said, relative to the recipe's; empty for proxy ratings.
         ladders: How many damaged versions of what viewers rated.
         proxy: How many proxy ratings of each kind a scene gets, if there are no viewers.
@@ -53,6 +55,7 @@ class Recipe:
     preprocessing: dict[str, Any] = field(default_factory=dict)
     relations: bool = False
     feature_noise: float = 0.0
+    whole_noise: float = 0.0
     viewers: str = ""
     ladders: LadderOptions = field(default_factory=LadderOptions)
     proxy: ProxyConfig = field(default_factory=ProxyConfig)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, cast
@@ -94,6 +94,7 @@ def prepare(recipe: Recipe, *, data: Path, work: Path) -> Material:
     frame = table.frame.assign(**{ROW: np.arange(len(table))})
     table = RatingsTable(frame, table.label_kind, table.description)
     parts = split.apply(table) if split else split_by_scene(table, seed=recipe.seed)
+    parts["train"] = _in_pairs(parts["train"])
     log.info("rows: %s", {name: len(part) for name, part in parts.items()})
     return Material(table, split, parts, _features(recipe, table, _new(recipe, work), work))
 
@@ -103,8 +104,9 @@ def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
     backbone, cache, rows = _new(recipe, work), material.cache, material.rows
     some = np.random.default_rng(recipe.seed).choice(rows("train"), 1000)
     backbone.standardise(cache.encoded(some))
-    for projector in backbone.projectors.values():
-        cast(Projector, projector).noise = recipe.feature_noise
+    for name, projector in backbone.projectors.items():
+        noise = recipe.whole_noise if name == "whole" else recipe.feature_noise
+        cast(Projector, projector).noise = noise
     parts = material.parts
     loader = make_loader(parts["train"], rows("train"), cache, recipe.labels, recipe.batches)
     cheats = prepare_cheats(recipe.cheats, backbone, parts["train"].frame)
@@ -168,7 +170,12 @@ def publish(
     scenes = [scene for scene in find_scenes(data) if scene.name in held_out]
     metrics["acceptance"] = asdict(check_acceptance(fuscore, scenes))
     methods = list(material.split.held_out_methods) if material.split else []
-    fuscore.spec.metrics.update(metrics, held_out_scenes=held_out, held_out_methods=methods)
+    fuscore.spec.metrics.update(
+        metrics,
+        measured_on=material.held_out,
+        held_out_scenes=held_out,
+        held_out_methods=methods,
+    )
     backbone.half()
     fuscore.save_pretrained(out)
     # Last, as a plot that cannot be drawn must not cost the weights.
@@ -206,6 +213,13 @@ def _viewers_ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
     joined = pd.concat([panel.frame, ladders], ignore_index=True)
     joined["other_scene"] = joined["other_scene"].fillna("")
     return RatingsTable(joined, "model", f"{panel.description} {VIEWED}")
+
+
+def _in_pairs(table: RatingsTable) -> RatingsTable:
+    """The rows of source pairs with at least two: a batch compares the fusions of a source pair."""
+    pairs = table.source_pairs
+    rows = pairs.groupby(pairs).transform("size") > 1
+    return replace(table, frame=table.frame[rows].reset_index(drop=True))
 
 
 def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
