@@ -10,15 +10,15 @@ import pandas as pd
 import pytest
 import yaml
 from fuscore_training import ablation, cli
-from fuscore_training.ablation import MEASURES, VARIANTS, ablate, summary
+from fuscore_training.ablation import MEASURES, VARIANTS, Variant, ablate, summary
 from fuscore_training.losses import LossWeights
 from fuscore_training.recipe import Recipe, read_recipe
 
 from tests.tiny_model import LLAMA
 
 TWO = {
-    "soft": (False, LossWeights(1, 0.5, 0), True),
-    "one-hot": (True, LossWeights(1, 0.5, 0), True),
+    "soft": Variant(LossWeights(1, 0.5, 0), twins=True),
+    "one-hot": Variant(LossWeights(1, 0.5, 0), {"one_hot": True}, twins=True),
 }
 """They differ in the labels only: different numbers say that labels reach the training."""
 RECIPE = {
@@ -85,12 +85,9 @@ def test_every_variant_is_trained_and_measured(first):
 
 
 def test_variants_differ_in_the_objective_only(first, recipe):
-    for found, (one_hot, weights, twins) in zip(first[1], TWO.values(), strict=True):
-        assert (found.labels.one_hot, found.fit.weights, found.fit.twins) == (
-            one_hot,
-            weights,
-            2.0 if twins else 0.0,
-        )
+    for found, variant in zip(first[1], TWO.values(), strict=True):
+        assert found.labels.one_hot == bool(variant.labels)
+        assert (found.fit.weights, found.fit.twins) == (variant.weights, 2.0)
         assert (found.fit.steps, found.fit.evaluate_every) == (2, 2)
         assert found.batches == recipe.batches
         assert found.labels.sigma_min == recipe.labels.sigma_min

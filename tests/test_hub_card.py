@@ -253,15 +253,15 @@ def test_a_broken_card_is_found_offline(modules, embedded, break_it, words):
 
 
 def test_what_was_measured_on_other_weights_stays_out(make_card, embedded, tmp_path):
-    assert "Undamaged fusions of different scenes" in embedded
-    assert "FuScore climbs by 0.73 while" in embedded
+    assert "Published fusions of different scenes" in embedded
+    assert "gradient attack, 20 signed steps" in embedded
     other = tmp_path / "same_name"
     shutil.copytree(EMBEDDED, other)
     weights = bytearray((other / "model.safetensors").read_bytes())
     weights[-1] ^= 1
     (other / "model.safetensors").write_bytes(weights)
     for card in (make_card(other, repo_id=ID), make_card(read_spec(EMBEDDED), repo_id=ID)):
-        assert "Undamaged fusions of different scenes" not in card
+        assert "Published fusions of different scenes" not in card
         assert "How far these weights can be gamed was not measured." in card
 
 
