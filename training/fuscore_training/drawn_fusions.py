@@ -140,10 +140,10 @@ def _base(rule: str, warm: Image, grey: Image, rng: np.random.Generator) -> Imag
         return np.maximum(warm, grey)
     if rule == "lift":  # hot places are lifted from the visible picture
         hot = np.clip((warm - warm.mean()) / max(float(warm.std()), 1e-3) * share, 0, 1)
-        return grey + hot * np.maximum(warm - grey, 0)
+        return np.asarray(grey + hot * np.maximum(warm - grey, 0))
     if rule == "spread":  # by the variance of the whole picture, as principal components do
-        weight = float(warm.var() / (warm.var() + grey.var() + 1e-9))
-        return weight * warm + (1 - weight) * grey
+        of_warm = float(warm.var() / (warm.var() + grey.var() + 1e-9))
+        return of_warm * warm + (1 - of_warm) * grey
     distance = [np.abs(base - np.median(base)) for base in (warm, grey)]
     weight = distance[0] / (distance[0] + distance[1] + 1e-3)
     if rule == "blocks":
@@ -161,7 +161,7 @@ def _flawed(flaw: str, image: Image, rng: np.random.Generator) -> Image:
         return np.asarray(image + 0.05 * amount * (rows[:, None] ^ columns))
     if flaw == "grain":
         noise = _gaussian(rng.normal(size=image.shape), rng.uniform(0, 1.5))
-        return image + 0.06 * amount * noise / noise.std()
+        return np.asarray(image + 0.06 * amount * noise / noise.std())
     if flaw == "ringing":
         return image + 2.5 * amount * (image - _gaussian(image, rng.uniform(1.0, 4.0)))
     if flaw == "haze":

@@ -90,11 +90,13 @@ def make_ladders(
     bases = panel.frame[panel.frame["kind"] == "method"]
     drawn = bases[bases["base"].isin(MAKERS)].groupby("source_pair", sort=False)
     scenes = [scene.to_dict("records") for _, scene in drawn]
-    shared = {"curves": read_curves(ratings), "out": out, "options": options}
+    curves = read_curves(ratings)
+    damage_one = partial(_damaged, curves=curves, out=out, options=options)
+    draw_again = partial(_of_damaged_sources, curves=curves, out=out, options=options)
     out.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor(options.workers) as pool:
-        damaged = pool.map(partial(_damaged, **shared), bases.to_dict("records"), chunksize=8)
-        again = pool.map(partial(_of_damaged_sources, **shared), scenes)
+        damaged = pool.map(damage_one, bases.to_dict("records"), chunksize=8)
+        again = pool.map(draw_again, scenes)
         rows = [*filter(None, damaged), *itertools.chain.from_iterable(again)]
     rows += _foreign(bases, out, options)
     return RatingsTable(pd.DataFrame(rows), panel.label_kind, panel.description)
@@ -177,7 +179,7 @@ def _of_damaged_sources(
     return rows
 
 
-def _foreign(bases: pd.DataFrame, out: Path, options: LadderOptions) -> Iterator[dict[str, Any]]:
+def _foreign(bases: pd.DataFrame, out: Path, options: LadderOptions) -> Iterator[dict[Any, Any]]:
     """Fusions of one scene beside the sources of another: by construction as bad as can be."""
     rng = np.random.default_rng(options.seed)
     chosen = bases.iloc[rng.permutation(len(bases))[: options.foreign]]
@@ -191,7 +193,7 @@ def _foreign(bases: pd.DataFrame, out: Path, options: LadderOptions) -> Iterator
             resized = file.convert("RGB").resize((width, height), PILImage.Resampling.BICUBIC)
         file_name = _written(np.asarray(resized) / 255.0, out / f"foreign_{number}.png")
         made = {"method": f"foreign_{number}", "fused": file_name, "other_scene": other["scene"]}
-        yield {**base, **LADDER, **FOREIGN, **made}
+        yield dict(base) | LADDER | FOREIGN | made
 
 
 def _written(image: Image, file: Path) -> str:
