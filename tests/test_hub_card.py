@@ -254,7 +254,6 @@ def test_a_broken_card_is_found_offline(modules, embedded, break_it, words):
 
 def test_what_was_measured_on_other_weights_stays_out(make_card, embedded, tmp_path):
     assert "Published fusions of different scenes" in embedded
-    assert "gradient attack, 20 signed steps" in embedded
     other = tmp_path / "same_name"
     shutil.copytree(EMBEDDED, other)
     weights = bytearray((other / "model.safetensors").read_bytes())
