@@ -1,7 +1,7 @@
 r"""The fixed accuracy protocol: test scenes -> values of every measure on disk -> one table.
 
     python benchmarks/accuracy/protocol.py --data ../shared/data \
-        --ratings runs/embedded/ratings.parquet --weights embedded \
+        --ratings runs/proxy/ratings.parquet --weights embedded \
         --measures fuscore,classic --out runs/accuracy
     python benchmarks/accuracy/protocol.py --out runs/accuracy --table-only
 
