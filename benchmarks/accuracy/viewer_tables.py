@@ -25,7 +25,8 @@ from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 COEFFICIENTS = ("pooled", "within", "by method")
 LEARNED = (
-    "FuScore learned from viewers' ratings of the training scenes: only validation scenes test it."
+    "Weights that learned from viewers have seen the ratings of training scenes: only validation "
+    "scenes test them."
 )
 SHOWN_CLASSICS = 2
 """So many classic measures stand in the leaderboard: those nearest to the viewers' order."""
@@ -144,9 +145,9 @@ def leaderboard_blocks(board: Leaderboard) -> list[str]:
     everything, validation = board.scenes["all"], board.scenes["validation"]
     return [
         "### VIFB's methods by eyes",
-        f"The orders are over all {everything} scenes. FuScore learned from viewers' ratings of "
-        f"{everything - validation} of them, all but the {validation} validation scenes, so that "
-        "only the validation column of the second table is a test of it.",
+        f"The orders are over all {everything} scenes. Weights that learned from viewers have seen "
+        f"the ratings of {everything - validation} of them, all but the {validation} validation "
+        "scenes, so that only the validation column of the second table is a test of them.",
         _markdown([*heads, *(f"order by {name}" for name in shown)], lines),
         _markdown(["Kendall's tau with the viewers' order", *scopes], tau_lines),
     ]

@@ -3,8 +3,9 @@ r"""Agreement with viewers: pictures that viewers rated -> FuScore and classic m
     python benchmarks/accuracy/viewers.py --data ../shared/data --weights embedded \
         --out runs/viewers
 
-FuScore learned from viewers' ratings of the training scenes, so that only pictures of validation
-scenes are measured, and VIFB's published fusions for its leaderboard; --all measures every picture.
+Weights that learned from viewers have seen the ratings of training scenes. So only pictures of
+validation scenes are measured, and VIFB's published fusions for its leaderboard; --all measures
+every picture.
 
 Pictures that have a seed are made in OUT/pictures. Values are kept in OUT/values, by scene, those
 of FuScore by the weights' checksum: a run that was interrupted goes on, and other weights do not

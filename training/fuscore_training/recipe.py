@@ -37,8 +37,7 @@ class Recipe:
         relations: Whether fused images are also compared with their sources place by place, and
             seen as a whole.
         feature_noise: Deviation of noise on the standardised image statistics while training.
-        whole_noise: The same for the statistics of the whole image, where there are relations: a
-            perceptron learns them by heart more easily than the Llama learns cells.
+        whole_noise: The same for the statistics of the whole image, where there are relations.
         viewers: Folder of what viewers said, relative to the recipe's; empty for proxy ratings.
         ladders: How many damaged versions of what viewers rated.
         proxy: How many proxy ratings of each kind a scene gets, if there are no viewers.
