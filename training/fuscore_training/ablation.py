@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from fuscore_metric.prompts import DEFAULT_ASPECT
-from fuscore_training.evaluate import evaluate
+from fuscore_training.evaluate import Evaluation, evaluate
 from fuscore_training.fit_cached import predict_cached
 from fuscore_training.losses import LossWeights
 from fuscore_training.recipe import Recipe
-from fuscore_training.run import Material, prepare, second_view_change, train
+from fuscore_training.run import UNDAMAGED, Material, prepare, second_view_change, train
 
 log = logging.getLogger(__name__)
 
@@ -48,7 +49,8 @@ VARIANTS = {
     "all, and twins": Variant(LossWeights(1, 1, 1), twins=True),
 }
 """By name. Labels of one width: `kappa` 0, so that disagreement of sub-scores widens none."""
-MEASURES = ("srcc", "plcc", "within_srcc", "pairwise", "error", "mirror")
+UNDAMAGED_MEASURES = ("undamaged_srcc", "undamaged_within_srcc")
+MEASURES = ("srcc", "plcc", "within_srcc", "pairwise", "error", "mirror", *UNDAMAGED_MEASURES)
 
 
 def ablate(
@@ -125,7 +127,9 @@ def _measure(recipe: Recipe, material: Material, work: Path) -> dict[str, Any]:
     part = material.held_out
     frame, rows = material.parts[part].frame, material.rows(part)
     score, _ = predict_cached(backbone, material.cache, rows)
-    found = evaluate(score, frame[DEFAULT_ASPECT], frame["scene"], frame["method"], n_boot=0)
+    found = _agreement(score, frame)
+    undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
+    raw = _agreement(score[undamaged], frame[undamaged])
     return {
         "srcc": found.srcc.value,
         "plcc": found.plcc.value,
@@ -133,7 +137,13 @@ def _measure(recipe: Recipe, material: Material, work: Path) -> dict[str, Any]:
         "pairwise": found.pairwise_accuracy.value,
         "error": float(np.abs(score - frame[DEFAULT_ASPECT].to_numpy()).mean()),
         "mirror": second_view_change(backbone, material, score),
+        "undamaged_srcc": raw.srcc.value,
+        "undamaged_within_srcc": raw.within_srcc.value,
     }
+
+
+def _agreement(score: NDArray[np.float64], frame: pd.DataFrame) -> Evaluation:
+    return evaluate(score, frame[DEFAULT_ASPECT], frame["scene"], frame["method"], n_boot=0)
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
