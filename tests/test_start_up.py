@@ -20,6 +20,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from fuscore_metric import CheckpointError, FuScore
 from fuscore_metric.cli._start_up import start_up
+from fuscore_metric.openmp import SET_BY_USERS, TURNS
 from tests.tiny_model import tiny_fuscore
 
 HEAVY = ("torch", "transformers", "numpy", "PIL", "tokenizers", "huggingface_hub")
@@ -185,8 +186,9 @@ def test_a_score_imports_only_what_it_uses(folder):
 
 
 @pytest.fixture
-def frozen_objects():
+def frozen_objects(monkeypatch):
     """Forget what a test froze: this process is not the command line's."""
+    monkeypatch.setenv("GOMP_SPINCOUNT", "1000")
     yield gc.get_freeze_count
     gc.unfreeze()
 
@@ -197,6 +199,19 @@ def test_garbage_is_not_collected_during_start_up_and_is_after_it(frozen_objects
         assert not gc.isenabled()
     assert gc.isenabled()
     assert frozen_objects() > 0
+
+
+@pytest.mark.parametrize("own", [{}, {"OMP_WAIT_POLICY": "active"}, {"GOMP_SPINCOUNT": "7"}])
+def test_threads_wait_briefly_unless_the_user_says_how(own):
+    code = (
+        "import os, sys\nfrom fuscore_metric.cli._start_up import start_up\n"
+        "assert 'torch' not in sys.modules\n"
+        "with start_up(): print(os.environ.get('GOMP_SPINCOUNT'))"
+    )
+    env = {name: value for name, value in os.environ.items() if name not in SET_BY_USERS} | own
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    expected = own.get("GOMP_SPINCOUNT", "None") if own else TURNS
+    assert done.stdout.strip() == expected, done.stderr
 
 
 def test_ctrl_c_is_again_what_it_was_after_the_start_up(frozen_objects):

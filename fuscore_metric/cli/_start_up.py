@@ -10,6 +10,8 @@ from collections.abc import Generator, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
+from fuscore_metric.openmp import wait_briefly
+
 if TYPE_CHECKING:
     from types import FrameType
 
@@ -21,11 +23,14 @@ STOPPED = 130
 def start_up() -> Iterator[None]:
     """Import and load without garbage collection; what there is then is never looked through.
 
+    Before torch is there, OpenMP's threads are told how to wait.
+
     Imports of torch and transformers make a million lasting objects. Searched for garbage again
     and again as they grow, and once more when Python ends, they cost more than a third of a
     score's time (`python benchmarks/start_up.py`). For a process of our own only: of somebody
     else's, the collector is not ours to set. Ctrl-C ends the process at once, silently.
     """
+    wait_briefly()
     gc.disable()
     try:
         with _leaving_at_interrupt():

@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
+from fuscore_metric.openmp import wait_briefly
 from fuscore_training import cli_import
 
 app = typer.Typer(
@@ -115,6 +116,7 @@ cli_import.add_to(app)
 
 def main() -> None:
     """Run the command line; bad input becomes one line on stderr and exit status 2."""
+    wait_briefly()
     if len(sys.argv) > 1 and sys.argv[1].endswith((".yaml", ".yml")):
         sys.argv.insert(1, "train")
     try:
