@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fuscore_training.panel import COPIES, PICTURE
+from fuscore_training.panel import PICTURE
 from fuscore_training.split import Split
-from fuscore_training.viewer_pictures import find_picture, first_there, made_picture
+from fuscore_training.viewer_pictures import find_files
 
 from fuscore_metric.prompts import ASPECTS
 
@@ -99,12 +99,4 @@ def _groups(said: pd.DataFrame, table: str) -> pd.Series[str]:
 
 
 def _files(row: dict[Hashable, Any], data: Path, made: Path) -> dict[str, str]:
-    """Find the three images of a picture, or make the fused one."""
-    find = partial(find_picture, data, row["set"], row["stem"])
-    if row["seed"] >= 0:
-        fused = made_picture({**row, "scene": row["stem"]}, data, made)
-    elif row["image"]:
-        fused = first_there([data / "panel" / row["table"] / row["image"]])
-    else:
-        fused = find(COPIES.get(row["method"], f"fused/{row['method']}"))
-    return {"ir": find("ir"), "vis": find("vis"), "fused": fused}
+    return find_files({**row, "scene": row["stem"]}, row["table"], data, made)

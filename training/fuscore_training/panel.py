@@ -15,7 +15,7 @@ import pandas as pd
 from fuscore_training.drawn_fusions import MAKERS
 from fuscore_training.raters import mean_opinions
 from fuscore_training.ratings import SCORE_COLUMNS, SUB_SCORE_COLUMNS, RatingsTable
-from fuscore_training.viewer_pictures import find_picture, first_there, made_picture
+from fuscore_training.viewer_pictures import find_files
 
 PANELS = (
     "fusions",
@@ -29,8 +29,6 @@ PANELS = (
     "colour_and_targets",
 )
 """Files of opinions, by what was shown."""
-COPIES = {"copy_of_ir": "ir", "copy_of_vis": "vis"}
-"""Methods that show one source as it is."""
 PICTURE = ("set", "scene", "method", "kind", "strength", "image", "part", "seed")
 """What names a picture; all but three are missing where fusions are undamaged and published. One
 with a seed of 0 or more can be made: see `viewer_pictures`."""
@@ -81,13 +79,6 @@ def _read(path: Path, panel: str, data: Path, made: Path) -> pd.DataFrame:
 def _row(picture: dict[Any, Any], panel: str, data: Path, made: Path) -> dict[str, object]:
     folder, stem, method = (str(picture[name]) for name in ("set", "scene", "method"))
     seed = int(picture.get("seed", -1))
-    if seed >= 0:
-        fused = made_picture(picture, data, made)
-    elif image := picture.get("image"):
-        fused = first_there([data / "panel" / panel / str(image)])
-    else:
-        fused = find_picture(data, folder, stem, COPIES.get(method, f"fused/{method}"))
-    sources = {name: find_picture(data, folder, stem, name) for name in ("ir", "vis")}
     kind = str(picture.get("kind", "none"))
     strength = f"{picture.get('strength', 0):g}"
     drawn = f"#{seed}" if seed >= 0 else ""
@@ -96,8 +87,7 @@ def _row(picture: dict[Any, Any], panel: str, data: Path, made: Path) -> dict[st
         "scene": f"{folder}/{stem}",
         "method": method + (drawn if method in MAKERS else "") + damage,
         "base": method,
-        **sources,
-        "fused": fused,
+        **find_files(picture, panel, data, made),
         **{name: picture[name] for name in ("overall", *SUB_SCORE_COLUMNS)},
         "source_pair": f"{folder}/{stem} of {panel}",
         "kind": "method" if kind == "none" else kind,

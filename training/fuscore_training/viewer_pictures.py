@@ -21,6 +21,35 @@ from fuscore_training.viewer_ladders import damage
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp")
 UNDAMAGED = "none"
+COPIES = {"copy_of_ir": "ir", "copy_of_vis": "vis"}
+"""Methods that show one source as it is."""
+
+
+def find_files(row: Mapping[str, Any], panel: str, data: Path, made: Path) -> dict[str, str]:
+    """Find the three images that viewers saw, or make the fused one.
+
+    Args:
+        row: `set`, `scene` and `method`; `image` of a picture with a file of its own; `seed`, 0 or
+            more, and what `make_picture` takes, of one that is made.
+        panel: The table's name, which is the folder of its own files.
+        data: Folder of the public sets.
+        made: Folder for pictures that are made, if they are not there yet.
+
+    Returns:
+        Paths `ir`, `vis` and `fused`.
+
+    Raises:
+        RatingsError: A picture is not there.
+    """
+    folder, stem, method = (str(row[name]) for name in ("set", "scene", "method"))
+    if row.get("seed", -1) >= 0:
+        fused = made_picture(row, data, made)
+    elif image := row.get("image"):
+        fused = first_there([data / "panel" / panel / str(image)])
+    else:
+        fused = find_picture(data, folder, stem, COPIES.get(method, f"fused/{method}"))
+    ir, vis = (find_picture(data, folder, stem, name) for name in ("ir", "vis"))
+    return {"ir": ir, "vis": vis, "fused": fused}
 
 
 def made_picture(row: Mapping[str, Any], data: Path, out: Path) -> str:
