@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import copy
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, SupportsIndex
 
 import torch
 from safetensors import SafetensorError
@@ -33,6 +34,7 @@ from fuscore_metric.levels import (
     score_variance,
 )
 from fuscore_metric.locate import find_checkpoint
+from fuscore_metric.notebook import table
 from fuscore_metric.placement import check_device, choose_dtype, default_device
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
 
@@ -40,12 +42,13 @@ from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_p
 _LOADING_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FuScoreOutput:
     """What FuScore says of a batch of N triples, in float32 whatever the model's dtype.
 
     Asked for all aspects at once, every field has an axis more: (N, A), in the order of
-    `fuscore_metric.prompts.ASPECTS`.
+    `fuscore_metric.prompts.ASPECTS`. `len(output)` is N, and `output[2]`, `output[0:2]` and
+    `output[[0, 2]]` are outputs of those triples.
 
     Attributes:
         score: (N,) expected level in [1, 5], higher is better.
@@ -56,18 +59,25 @@ class FuScoreOutput:
 
     score: Tensor
     std: Tensor
-    probabilities: Tensor
-    level_logits: Tensor
+    probabilities: Tensor = field(repr=False)
+    level_logits: Tensor = field(repr=False)
 
     @property
     def variance(self) -> Tensor:
         """(N,) variance of the level, as `levels.preference` takes it."""
         return score_variance(self.probabilities)
 
-    def __getitem__(self, number: int) -> Self:
-        """Take one triple's row: fields (1,), (1, 5) and so on."""
-        rows = (getattr(self, field.name)[number].unsqueeze(0) for field in fields(self))
-        return type(self)(*rows)
+    def __len__(self) -> int:
+        return len(self.score)
+
+    def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Self:
+        """Take some triples' rows, or one's: fields (1,), (1, 5) and so on."""
+        if isinstance(rows, SupportsIndex) and not isinstance(rows, Tensor):
+            rows = [range(len(self))[rows]]  # an IndexError ends a loop over the rows
+        return type(self)(*(getattr(self, part.name)[rows] for part in fields(self)))
+
+    def _repr_html_(self) -> str:
+        return table([str(number) for number in range(len(self))], self)
 
     @classmethod
     def from_logits(cls, level_logits: Tensor) -> Self:
@@ -120,6 +130,10 @@ class FuScore(nn.Module):
         self.backbone = backbone.requires_grad_(False)
         self.spec = spec
         self.train(False)
+
+    def __repr__(self) -> str:
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"FuScore({self.spec.name}, {self.spec.family}, {self.device}, {dtype})"
 
     @classmethod
     def from_pretrained(

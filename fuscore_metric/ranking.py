@@ -13,12 +13,13 @@ from torch import Tensor
 from fuscore_metric.images import ImageLike, ImagesLike, InputError
 from fuscore_metric.levels import preference
 from fuscore_metric.model import FuScore, FuScoreOutput
+from fuscore_metric.notebook import table
 from fuscore_metric.pictures import Picture, join, open_pictures
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, check_request, choose_model, judge
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Ranking:
     """What a model says of N candidates.
 
@@ -49,6 +50,9 @@ class Ranking:
     def best_first(self) -> list[tuple[str, FuScoreOutput]]:
         """Names and outputs of one row, best first."""
         return [(self.names[n], self.output[n]) for n in self.order]
+
+    def _repr_html_(self) -> str:
+        return table([self.names[n] for n in self.order], self.output[self.order])
 
     def __str__(self) -> str:
         """A line for each candidate, best first; of one aspect, or `overall` of "all"."""

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -88,6 +89,41 @@ def test_order_and_preferences(model):
     expected = model.preference(found.output[a], found.output[b])
     assert matrix[a, b].item() == pytest.approx(expected.item(), abs=1e-6)
     assert matrix[a, b] > 0.5
+
+
+@pytest.mark.parametrize("aspect", ["overall", "all"])
+def test_rows_of_an_output_keep_its_shape(model, aspect):
+    output = rank(IR, VIS, CANDIDATES, model=model, aspect=aspect).output
+    assert len(output) == len(list(output)) == 5
+    for rows in (slice(0, 2), [3, 1], torch.tensor([3, 1]), output.score.flatten()[:5] > 3):
+        assert torch.equal(output[rows].score, output.score[rows])
+        assert torch.equal(output[rows].probabilities, output.probabilities[rows])
+    assert torch.equal(output[-1].level_logits, output.level_logits[4:])
+    assert torch.equal(output[np.int64(2)].score, output.score[2:3])
+    assert output == output
+    assert output != output[:]  # by identity: tensors have no one answer
+    with pytest.raises(IndexError):
+        output[5]
+
+
+@pytest.mark.parametrize("aspect", ["overall", "all"])
+def test_what_a_notebook_shows(model, aspect):
+    names = ["<a>", "b", "c", "d", "e"]
+    found = rank(IR, VIS, dict(zip(names, CANDIDATES, strict=True)), model=model, aspect=aspect)
+    shown = [(float(cell.text), name.text) for name, cell in cells(found._repr_html_())]
+    scores = found.score.reshape(5, -1)[found.order, 0].tolist()
+    assert [score for score, _ in shown] == pytest.approx(scores, abs=1e-3)
+    assert [name for _, name in shown] == [names[n] for n in found.order]
+    assert [name.text for name, _ in cells(found.output._repr_html_())] == list("01234")
+
+
+def cells(html):
+    """The first two cells of each row below the head."""
+    return [row[:2] for row in ElementTree.fromstring(html).iter("tr")][1:]
+
+
+def test_a_model_says_what_it_is_in_a_line():
+    assert repr(FuScore.from_pretrained()) == "FuScore(fuscore-lite-5, lite_llama, cpu, float32)"
 
 
 def test_names_are_paths_or_numbers(model, tmp_path):
