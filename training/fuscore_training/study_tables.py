@@ -10,7 +10,7 @@ import pandas as pd
 from fuscore_metric.images import InputError
 from fuscore_training.import_report import ImportReport
 from fuscore_training.imported_images import StoredImage, check_sizes, inspect_image
-from fuscore_training.ratings import PATH_COLUMNS, RatingsError, read_cells
+from fuscore_training.ratings import PATH_COLUMNS, RatingsError, expect_file, read_cells
 
 ITEM = ["scene", "method"]
 """What names a triple in a study."""
@@ -27,6 +27,7 @@ def read_study(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         RatingsError: The file is not a table, has no rows or lacks a column; the message lists
             what was there.
     """
+    expect_file(path, "table")
     if path.suffix.lower() != ".csv":
         raise RatingsError(f"{path}: expected suffix .csv, got {path.suffix!r}")
     cells = read_cells(path)
