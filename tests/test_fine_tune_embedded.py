@@ -2,12 +2,14 @@
 
 import json
 from dataclasses import fields, replace
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 import yaml
-from fuscore_training import cli, fine_tune_embedded
+from fuscore_training import cli, fine_tune, fine_tune_embedded
+from fuscore_training.evaluate import evaluate
 from fuscore_training.example_study import FUSIONS, write_example_study
 from fuscore_training.fine_tune_embedded import split_ratings
 from fuscore_training.mean_opinions import import_mean_opinions
@@ -32,10 +34,18 @@ from tests.tiny_model import tiny_fuscore
 SHIPPED = Path(__file__).parents[1] / "training" / "recipes" / "finetune-embedded.yaml"
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _few_resamples():
+    """Intervals from 20 resamples, not 1000: most of the time of a run this small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fine_tune, "evaluate", partial(evaluate, n_boot=20))
+        yield
+
+
 @pytest.fixture(scope="module")
 def ratings(tmp_path_factory) -> Path:
     """Twelve scenes of four fusions, without the column `split`."""
-    path = write_rated_scenes(tmp_path_factory.mktemp("scenes"), side=136)
+    path = write_rated_scenes(tmp_path_factory.mktemp("scenes"), side=128)
     table = read_ratings(path)
     write_ratings(replace(table, frame=table.frame.drop(columns="split")), path)
     return path
