@@ -110,7 +110,7 @@ def test_the_checkpoint_scores_and_says_what_it_learned_from(tuned, base, rating
     assert spec.data == ["ratings.csv"]
     assert spec.temperature == 0.5
     assert "got 2" in spec.metrics["calibration"]["skipped"]
-    before, after = (spec.metrics[f"held_out_proxy{name}"] for name in ("_before", ""))
+    before, after = (spec.metrics[name] for name in ("before_fine_tuning", "held_out_proxy"))
     assert before["counts"] == after["counts"]
     assert after["counts"]["scenes"] == 2
     for found in (before, after):

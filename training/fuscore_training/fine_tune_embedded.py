@@ -129,7 +129,7 @@ def fine_tune_embedded(recipe: EmbeddedFineTuneRecipe, *, work: Path, out: Path)
         temperature=temperature,
         metrics={
             f"held_out_{table.label_kind}": after,
-            f"held_out_{table.label_kind}_before": before,
+            "before_fine_tuning": before,
             "calibration": calibration,
             "measured_on": material.held_out,
             "held_out_scenes": sorted(fresh),
