@@ -27,9 +27,9 @@ def read_study(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         RatingsError: The file is not a table, has no rows or lacks a column; the message lists
             what was there.
     """
-    expect_file(path, "table")
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() != ".csv" and not path.is_dir():
         raise RatingsError(f"{path}: expected suffix .csv, got {path.suffix!r}")
+    expect_file(path, "table")
     cells = read_cells(path)
     frame = pd.DataFrame({str(name).strip(): cells[name].str.strip() for name in cells})
     if missing := [column for column in columns if column not in frame]:
