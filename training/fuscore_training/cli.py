@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -30,8 +31,15 @@ Work = Annotated[Path, typer.Option(help="Folder for ratings, features and logs.
 @app.command()
 def train(
     recipe: RecipeFile,
+    ratings: Annotated[
+        Path | None,
+        typer.Option(help="Ratings table to fine-tune on, in the place of the recipe's."),
+    ] = None,
     data: Data = Path("../shared/data"),
-    work: Work = Path("runs/embedded"),
+    work: Annotated[
+        Path | None,
+        typer.Option(help="Folder for ratings, features and logs; runs/RECIPE by default."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option(help="Checkpoint to write; WORK/checkpoint by default.")
     ] = None,
@@ -41,19 +49,33 @@ def train(
 ) -> None:
     """Train as a recipe says: fine-tune its base model, or make an embedded model without one.
 
-    A fine-tuning that was interrupted goes on from its last checkpoint in WORK.
+    A fine-tuning of a big model that was interrupted goes on from its last checkpoint in WORK.
     """
-    from fuscore_training.recipe import Recipe, read_recipe
+    from fuscore_training.recipe import EmbeddedFineTuneRecipe, Recipe, RecipeError, read_recipe
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate has started
     level = logging.INFO if first else logging.WARNING
     logging.basicConfig(level=level, format="%(asctime)s %(message)s", force=True)
-    chosen, out = read_recipe(recipe), out or work / "checkpoint"
+    chosen = read_recipe(recipe)
+    work = work or Path("runs") / recipe.stem
+    out = out or work / "checkpoint"
     if isinstance(chosen, Recipe):
         from fuscore_training.run import run
 
+        if ratings is not None:
+            raise RecipeError(
+                f"{recipe}: a recipe without `base` makes its own ratings; `--ratings` is for "
+                "fine-tuning, such as with recipes/finetune-embedded.yaml"
+            )
         metrics = run(chosen, data=data, work=work, out=out)
     else:
+        if ratings is not None:
+            chosen = replace(chosen, ratings=str(ratings))
+        if isinstance(chosen, EmbeddedFineTuneRecipe):
+            from fuscore_training.fine_tune_embedded import fine_tune_embedded
+
+            typer.echo(fine_tune_embedded(chosen, work=work, out=out).summary())
+            return
         from fuscore_training.fine_tune import fine_tune
 
         metrics = fine_tune(chosen, work=work, out=out, restart=restart)
@@ -117,12 +139,17 @@ cli_import.add_to(app)
 def main() -> None:
     """Run the command line; bad input becomes one line on stderr and exit status 2."""
     wait_briefly()
-    if len(sys.argv) > 1 and sys.argv[1].endswith((".yaml", ".yml")):
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    # A path can only be a recipe's: no command has a dot or a slash.
+    if not first.startswith("-") and {".", "/", os.sep} & set(first):
         sys.argv.insert(1, "train")
     try:
         app()
-    except (ValueError, FileNotFoundError, ImportError) as error:
+    except (ValueError, OSError, ImportError) as error:
+        text = str(error)
         if isinstance(error, ModuleNotFoundError):
-            error = ImportError(f"{error}: pip install 'fuscore-metric[train]'")
-        Console(stderr=True).print(f"fuscore-train: {error}", markup=False, soft_wrap=True)
+            text = f"{error}: pip install 'fuscore-metric[train]'"
+        elif isinstance(error, OSError) and error.strerror:
+            text = f"{error.strerror}: {error.filename}"
+        Console(stderr=True).print(f"fuscore-train: {text}", markup=False, soft_wrap=True)
         sys.exit(2)

@@ -92,9 +92,10 @@ class BatchOptions:
     """What a training batch holds.
 
     Attributes:
-        scenes_per_batch: S.
+        scenes_per_batch: S; of a table with fewer scenes, all of them.
         methods_per_scene: M.
-        sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch.
+        sub_scores: Sub-scores asked for beside the overall quality, drawn anew for each batch; of a
+            table without any, none.
         twins: Triples that a batch shows in both views.
         equal_rows: Whether every row is shown equally often: the rows of a source pair are
             cut into groups of about M, which count as scenes. Else every scene is shown as often.
@@ -132,7 +133,9 @@ class BatchMaker:
         options: BatchOptions,
     ) -> None:
         self.rows, self.cache, self.options = np.asarray(rows), cache, options
-        self.labels = {aspect: make_labels(table, aspect, labels) for aspect in ASPECTS}
+        aspects = ASPECTS if table.has_sub_scores else (DEFAULT_ASPECT,)
+        self.labels = {aspect: make_labels(table, aspect, labels) for aspect in aspects}
+        self.sub_scores = options.sub_scores if table.has_sub_scores else 0
         self.rng = np.random.default_rng(options.seed)
 
     def __call__(self, batch: list[int]) -> dict[str, Any]:
@@ -142,7 +145,7 @@ class BatchMaker:
             `triples`: features of N triples, then of the second views of `twins` (T,) among them;
             `aspects`; `mu` and `sigma` (A, N); `source_ids` (N,).
         """
-        drawn = self.rng.choice(SUB_SCORES, self.options.sub_scores, replace=False)
+        drawn = self.rng.choice(SUB_SCORES, self.sub_scores, replace=False)
         aspects = (DEFAULT_ASPECT, *map(str, drawn))
         labels, chosen = [self.labels[aspect] for aspect in aspects], torch.tensor(batch)
         twins = self.rng.choice(len(batch), min(self.options.twins, len(batch)), replace=False)
@@ -177,9 +180,10 @@ def make_loader(
     options: BatchOptions,
 ) -> DataLoader[int]:
     """Batches of S scenes x M methods for one training run."""
+    scenes = _groups(table, options) if options.equal_rows else table.frame["scene"].tolist()
     sampler = SceneBatchSampler(
-        _groups(table, options) if options.equal_rows else table.frame["scene"],
-        scenes_per_batch=options.scenes_per_batch,
+        scenes,
+        scenes_per_batch=min(options.scenes_per_batch, len(set(scenes))),
         methods_per_scene=options.methods_per_scene,
         seed=options.seed,
     )

@@ -21,8 +21,9 @@ from transformers.integrations import deepspeed
 from transformers.trainer_utils import get_last_checkpoint
 
 from fuscore_metric.backbones import backbone_class
+from fuscore_metric.backbones.lite_llama import LiteLlama
 from fuscore_metric.backbones.qwen_vl import QwenVL
-from fuscore_metric.checkpoint import COMMIT
+from fuscore_metric.checkpoint import COMMIT, SPEC_FILE, read_spec
 from fuscore_metric.locate import fingerprint, locate
 from fuscore_metric.model import FuScore
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
@@ -108,6 +109,13 @@ class Base:
         Raises:
             RecipeError: It is none that can be fine-tuned.
         """
+        if (self.directory / SPEC_FILE).is_file() and read_spec(
+            self.directory
+        ).family == LiteLlama.family:
+            raise RecipeError(
+                f"Expected a Qwen-VL model in {self.model!r}, got a checkpoint of the embedded "
+                "family: to fine-tune that, say `base: DIRECTORY` and nothing under it"
+            )
         try:
             found = json.loads((self.directory / "config.json").read_text())["model_type"]
             family = backbone_class(found)

@@ -44,15 +44,17 @@ def predict_cached(
         (N,) scores in [1, 5] and (N,) standard deviations; (N, A) of "all".
     """
     aspects = ASPECTS if aspect == ALL_ASPECTS else (aspect,)
+    device = next(backbone.parameters()).device  # the Trainer takes a GPU where there is one
     scores, variances = [], []
     with torch.inference_mode():
         for start in range(0, len(rows), batch_size):
             chosen = rows[start : start + batch_size]
             encoded = cache.encoded(chosen, views=np.full(len(chosen), view))
+            encoded = {name: value.to(device) for name, value in encoded.items()}
             probabilities = level_probabilities(backbone.aspect_logits(encoded, aspects))
             scores.append(expected_score(probabilities))
             variances.append(score_variance(probabilities))
-    score, std = torch.cat(scores).double(), torch.cat(variances).double().sqrt()
+    score, std = torch.cat(scores).double().cpu(), torch.cat(variances).double().sqrt().cpu()
     if aspect != ALL_ASPECTS:
         score, std = score[:, 0], std[:, 0]
     return score.numpy(), std.numpy()

@@ -88,8 +88,7 @@ def read_ratings(path: str | os.PathLike[str], *, check_files: bool = True) -> R
         RatingsFileNotFoundError: The same, for a file that is not there (a FileNotFoundError too).
     """
     path = Path(path)
-    if not path.is_file():
-        raise RatingsFileNotFoundError(f"{path}: no such ratings table")
+    expect_file(path, "ratings table")
     label_kind, description = _read_sidecar(_sidecar(path))
     frame = _checked(read_cells(path), path, check_files=check_files)
     return RatingsTable(frame, label_kind, description)
@@ -170,6 +169,19 @@ def _seen_too_early(frame: pd.DataFrame, split: pd.Series[str]) -> pd.Series[boo
     names = given.where(given.notna(), "").map(str)
     other = names.map(order.groupby(frame["scene"]).first())
     return other > order  # an unknown scene is in no split: NaN, never later
+
+
+def expect_file(path: Path, what: str) -> None:
+    """Refuse a path that leads to no file, as `what` it was to be says.
+
+    Raises:
+        RatingsError: It is a directory.
+        RatingsFileNotFoundError: There is nothing.
+    """
+    if path.is_dir():
+        raise RatingsError(f"Expected the file of a {what}, got the directory {str(path)!r}")
+    if not path.is_file():
+        raise RatingsFileNotFoundError(f"{path}: no such {what}")
 
 
 def _sidecar(path: Path) -> Path:

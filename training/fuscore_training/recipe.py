@@ -9,6 +9,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
+from fuscore_metric.checkpoint import EMBEDDED, is_hub_id
 from fuscore_training.adversary import CheatOptions
 from fuscore_training.datasets import BatchOptions, LabelOptions
 from fuscore_training.image_batches import ImageBatchOptions
@@ -82,6 +83,11 @@ class BaseOptions:
     mixed: bool = False
 
     def __post_init__(self) -> None:
+        if self.model == EMBEDDED:
+            raise ValueError(
+                "Expected a Qwen-VL model as `model`: to fine-tune the embedded weights, say "
+                f"`base: {EMBEDDED}` and nothing under it, as recipes/finetune-embedded.yaml does"
+            )
         if self.dtype not in ("bfloat16", "float32"):
             raise ValueError(f"Expected `dtype` bfloat16 or float32, got {self.dtype!r}")
 
@@ -93,7 +99,8 @@ class FineTuneRecipe:
     Attributes:
         name: Name of the weights.
         base: The model to start from.
-        ratings: Hub id of a data set, or a folder or file, as `eva_fusion.load_ratings` takes it.
+        ratings: Hub id of a data set, or a folder or file, as `eva_fusion.load_ratings` takes it;
+            `fuscore-train --ratings` says otherwise.
         ratings_revision: Commit of the data set on the hub.
         seed: Seed of the split, if the ratings bring none.
         split: File of held-out scenes and methods, relative to the recipe's.
@@ -117,26 +124,81 @@ class FineTuneRecipe:
     fit: FitOptions = field(default_factory=FitOptions)
 
 
-def read_recipe(path: Path) -> Recipe | FineTuneRecipe:
-    """Read a YAML recipe: of a fine-tuning if it has a `base`, else of an embedded model.
+@dataclass(frozen=True)
+class EmbeddedFineTuneRecipe:
+    """All options of a run that fine-tunes weights of the embedded family on one's own ratings.
+
+    Attributes:
+        name: Name of the new weights.
+        base: Weights to start from: "embedded", or the directory or hub id of a checkpoint.
+        ratings: Ratings table, CSV or Parquet; `fuscore-train --ratings` says otherwise.
+        seed: Seed of the split into training and validation scenes, if the table has no `split`.
+        feature_noise: As in `Recipe`.
+        whole_noise: As in `Recipe`.
+        labels: How ratings become soft labels.
+        batches: What a batch holds.
+        fit: Schedule and loss weights.
+        cheats: Training against attacks on the features.
+    """
+
+    name: str
+    base: str = EMBEDDED
+    ratings: str = ""
+    seed: int = 0
+    feature_noise: float = 0.0
+    whole_noise: float = 0.0
+    labels: LabelOptions = field(default_factory=LabelOptions)
+    batches: BatchOptions = field(default_factory=BatchOptions)
+    fit: FitOptions = field(default_factory=FitOptions)
+    cheats: CheatOptions = field(default_factory=CheatOptions)
+
+
+AnyRecipe = Recipe | FineTuneRecipe | EmbeddedFineTuneRecipe
+
+
+def read_recipe(path: Path) -> AnyRecipe:
+    """Read a YAML recipe; what it has as `base` says what kind it is.
+
+    Without a `base` it makes an embedded model; with a name it fine-tunes the embedded model of
+    that name; with keys and values it fine-tunes a big model. Paths in it start at its folder.
 
     Raises:
         RecipeError: No such file, not YAML, an unknown key, or a value of the wrong type.
     """
+    if path.is_dir():
+        raise RecipeError(f"Expected a recipe, a YAML file, got the directory {str(path)!r}")
     try:
         content = yaml.safe_load(path.read_text())
     except OSError as error:
         raise RecipeError(f"No recipe {str(path)!r}: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
-    recipe: Recipe | FineTuneRecipe
-    if isinstance(content, Mapping) and "base" in content:
-        recipe = _build(FineTuneRecipe, content, str(path))
-    else:
-        recipe = _build(Recipe, content, str(path))
-    if isinstance(recipe, Recipe) and recipe.viewers:
-        recipe = replace(recipe, viewers=str(path.parent / recipe.viewers))
-    return replace(recipe, split=str(path.parent / recipe.split)) if recipe.split else recipe
+    if not (isinstance(content, Mapping) and "base" in content):
+        made = _build(Recipe, content, str(path))
+        beside = {name: _beside(path, getattr(made, name)) for name in ("split", "viewers")}
+        return replace(made, **beside)
+    if isinstance(content["base"], Mapping):
+        big = _build(FineTuneRecipe, content, str(path))
+        return replace(
+            big,
+            base=replace(big.base, model=_named(path, big.base.model)),
+            ratings=_named(path, big.ratings),
+            split=_beside(path, big.split),
+        )
+    small = _build(EmbeddedFineTuneRecipe, content, str(path))
+    return replace(small, base=_named(path, small.base), ratings=_beside(path, small.ratings))
+
+
+def _beside(recipe: Path, name: str) -> str:
+    """A path in a recipe, which starts at its folder; what is empty stays empty."""
+    return str(recipe.parent / Path(name).expanduser()) if name else ""
+
+
+def _named(recipe: Path, name: str) -> str:
+    """The same, but "embedded" stays as it is, and so does a hub id unless it is a path as well."""
+    beside = _beside(recipe, name)
+    stays = name == EMBEDDED or (is_hub_id(name) and not Path(beside).exists())
+    return name if stays else beside
 
 
 def _build(kind: type[Options], content: Any, where: str) -> Options:

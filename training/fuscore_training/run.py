@@ -38,7 +38,7 @@ from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
 from fuscore_training.panel import read_panel
 from fuscore_training.proxy_ratings import find_scenes, make_proxy_ratings
 from fuscore_training.ratings import RatingsTable, read_ratings, split_by_scene
-from fuscore_training.recipe import Recipe
+from fuscore_training.recipe import EmbeddedFineTuneRecipe, Recipe
 from fuscore_training.split import Split, read_split
 from fuscore_training.viewer_ladders import make_ladders
 
@@ -94,24 +94,32 @@ def prepare(recipe: Recipe, *, data: Path, work: Path) -> Material:
     frame = table.frame.assign(**{ROW: np.arange(len(table))})
     table = RatingsTable(frame, table.label_kind, table.description)
     parts = split.apply(table) if split else split_by_scene(table, seed=recipe.seed)
-    parts["train"] = _in_pairs(parts["train"])
+    parts["train"] = in_pairs(parts["train"])
     log.info("rows: %s", {name: len(part) for name, part in parts.items()})
-    return Material(table, split, parts, _features(recipe, table, _new(recipe, work), work))
+    cache = cached_features(table, _new(recipe, work), work, key=str(recipe.proxy))
+    return Material(table, split, parts, cache)
 
 
 def train(recipe: Recipe, material: Material, work: Path) -> LiteLlama:
     """Fit a new backbone; it comes back with the best weights on the validation scenes."""
-    backbone, cache, rows = _new(recipe, work), material.cache, material.rows
-    some = np.random.default_rng(recipe.seed).choice(rows("train"), 1000)
-    backbone.standardise(cache.encoded(some))
+    backbone = _new(recipe, work)
+    some = np.random.default_rng(recipe.seed).choice(material.rows("train"), 1000)
+    backbone.standardise(material.cache.encoded(some))
+    fit_to(material, backbone, recipe, work)
+    return backbone
+
+
+def fit_to(
+    material: Material, backbone: LiteLlama, recipe: Recipe | EmbeddedFineTuneRecipe, work: Path
+) -> None:
+    """Train a backbone in place; its statistics are standardised already."""
     for name, projector in backbone.projectors.items():
         noise = recipe.whole_noise if name == "whole" else recipe.feature_noise
         cast(Projector, projector).noise = noise
-    parts = material.parts
+    parts, cache, rows = material.parts, material.cache, material.rows
     loader = make_loader(parts["train"], rows("train"), cache, recipe.labels, recipe.batches)
     cheats = prepare_cheats(recipe.cheats, backbone, parts["train"].frame)
     fit(backbone, loader, parts["val"], rows("val"), cache, work / "fit", recipe.fit, cheats)
-    return backbone
 
 
 def _new(recipe: Recipe, work: Path) -> LiteLlama:
@@ -151,8 +159,8 @@ def publish(
     # The checkpoint is stored in float16 to stay small; what is measured is what is stored.
     backbone.half().float()
     calibration = calibrate(
-        _predictions(backbone, material, "val"),
-        _predictions(backbone, material, material.held_out),
+        predictions(backbone, material, "val"),
+        predictions(backbone, material, material.held_out),
     )
     fuscore = make_fuscore(
         backbone,
@@ -215,21 +223,32 @@ def _viewers_ratings(recipe: Recipe, data: Path, work: Path) -> RatingsTable:
     return RatingsTable(joined, "model", f"{panel.description} {VIEWED}")
 
 
-def _in_pairs(table: RatingsTable) -> RatingsTable:
+def in_pairs(table: RatingsTable) -> RatingsTable:
     """The rows of source pairs with at least two: a batch compares the fusions of a source pair."""
     pairs = table.source_pairs
     rows = pairs.groupby(pairs).transform("size") > 1
     return replace(table, frame=table.frame[rows].reset_index(drop=True))
 
 
-def _features(recipe: Recipe, table: RatingsTable, backbone: LiteLlama, work: Path) -> FeatureCache:
+def cached_features(
+    table: RatingsTable, backbone: LiteLlama, work: Path, *, key: str
+) -> FeatureCache:
+    """Features of a table, made in the work folder or found there.
+
+    Args:
+        table: Ratings.
+        backbone: Its vision part is used.
+        work: Folder of the run.
+        key: What the features depend on beside the paths of the images and the backbone's options.
+    """
     files = pd.util.hash_pandas_object(table.frame[["ir", "vis", "fused"]]).to_numpy()
     layout = f"{REFERENCES} {STATISTICS} {AGREEMENT} {RELATIONS}"
-    key = f"{backbone.preprocessing} {layout} {sha256(files.tobytes()).hexdigest()} {recipe.proxy}"
+    key = f"{backbone.preprocessing} {layout} {sha256(files.tobytes()).hexdigest()} {key}"
     return build_features(table, backbone, work / "features", key=key)
 
 
-def _predictions(backbone: LiteLlama, material: Material, part: str) -> Predictions:
+def predictions(backbone: LiteLlama, material: Material, part: str) -> Predictions:
+    """Overall scores of a part beside its ratings."""
     frame = material.parts[part].frame
     score, std = predict_cached(backbone, material.cache, material.rows(part))
     return Predictions(score, std, frame["overall"].to_numpy(), frame["scene"].to_numpy())

@@ -10,7 +10,7 @@ import pandas as pd
 from fuscore_metric.images import InputError
 from fuscore_training.import_report import ImportReport
 from fuscore_training.imported_images import StoredImage, check_sizes, inspect_image
-from fuscore_training.ratings import PATH_COLUMNS, RatingsError, read_cells
+from fuscore_training.ratings import PATH_COLUMNS, RatingsError, expect_file, read_cells
 
 ITEM = ["scene", "method"]
 """What names a triple in a study."""
@@ -27,8 +27,9 @@ def read_study(path: Path, columns: Sequence[str]) -> pd.DataFrame:
         RatingsError: The file is not a table, has no rows or lacks a column; the message lists
             what was there.
     """
-    if path.suffix.lower() != ".csv":
+    if path.suffix.lower() != ".csv" and not path.is_dir():
         raise RatingsError(f"{path}: expected suffix .csv, got {path.suffix!r}")
+    expect_file(path, "table")
     cells = read_cells(path)
     frame = pd.DataFrame({str(name).strip(): cells[name].str.strip() for name in cells})
     if missing := [column for column in columns if column not in frame]:
