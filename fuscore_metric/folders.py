@@ -260,7 +260,9 @@ def _listing(folder: Path) -> tuple[list[str], list[str]]:
 
 def _level(folder: Path) -> tuple[list[str], list[str], list[str]]:
     """Names of the images, of the folders that may have some, and of all else in a folder."""
-    images, folders, others = [], [], []
+    images: list[str] = []
+    folders: list[str] = []
+    others: list[str] = []
     with os.scandir(folder) as items:
         for item in sorted(items, key=lambda item: item.name):
             if _is_junk(item.name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -61,9 +62,8 @@ def show_csv(judged: list[Judged], spec: FuScoreSpec, aspect: str) -> None:
     names = ASPECTS if aspect == ALL_ASPECTS else ("score", "std", *LEVEL_WORDS)
     rows = []
     for one in judged:
-        found = _numbers(one, several=aspect == ALL_ASPECTS)
-        error = None if one.error is None else " ".join(str(one.error).split())
-        numbers = found or [None] * len(names)
+        numbers = _numbers(one, several=aspect == ALL_ASPECTS) or [math.nan] * len(names)
+        error = " ".join(str(one.error or "").split())
         rows.append([one.path, *numbers, error, spec.name, spec.label_statement()])
     typer.echo(csv_table(["fused", *names, "error", "weights", "labels"], rows))
 

@@ -170,11 +170,11 @@ def score(
     if output_format not in (None, *SHOWN):
         raise typer.BadParameter(f"expected one of {', '.join(SHOWN)}", param_hint="--format")
     ir, vis, given = _needed("--ir", ir), _needed("--vis", vis), _needed("--fused", given)
-    _refuse_folders(ir, vis, *given)
     with start_up():
         device = check_options(aspect, device, dtype, aspects=CHOICES)
         # Files are checked before the model's code is even imported: the usual mistake should
         # answer at once.
+        _refuse_folders(ir, vis, given)
         paths = _listed(given)
         opened = _opened(ir, vis, paths)
         from fuscore_metric.model import FuScore
@@ -200,12 +200,20 @@ def _needed(option: str, value: T | None) -> T:
     return value
 
 
-def _refuse_folders(*given: Path) -> None:
-    if folders := [path for path in given if path.is_dir()]:
-        raise typer.BadParameter(
-            f"expected images, got the folder {str(folders[0])!r}; folders are for "
-            "`fuscore rank --ir IR --vis VIS --methods FUSED`"
-        )
+def _refuse_folders(ir: Path, vis: Path, fused: Sequence[Path]) -> None:
+    """Say what is for folders. One among other fused images is a bad image like any.
+
+    Raises:
+        InputError: A source, or all that is fused, is a folder.
+    """
+    from fuscore_metric.images import InputError
+
+    for name, paths in (("ir", [ir]), ("vis", [vis]), ("fused", fused)):
+        if all(path.is_dir() for path in paths):
+            raise InputError(
+                f"Expected `{name}` as an image, got the directory {str(paths[0])!r}: use "
+                "`fuscore rank --ir DIRECTORY --vis DIRECTORY --methods DIRECTORY`"
+            )
 
 
 def _listed(given: Sequence[Path]) -> list[str]:
