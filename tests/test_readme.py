@@ -6,6 +6,7 @@ in place of that.
 """
 
 import ast
+import gc
 import os
 import re
 import shlex
@@ -98,6 +99,7 @@ def test_from_folders_to_results(tmp_path, monkeypatch):
         with pytest.raises(SystemExit) as left:
             cli.main()
         assert not left.value.code, line
+    gc.unfreeze()
     assert (tmp_path / "report.html").is_file()
     ((best, p_values, *_),) = values("results")
     assert best.method == "SeAFusion"
