@@ -67,9 +67,8 @@ def read_table(path: Path) -> pa.Table:
         raise unreadable(path, error) from error
     if not table.num_rows:
         raise InputError(f"Expected triples in the manifest {str(path)!r}, got no rows")
-    has_methods = "method" in _columns_given(_renamed(table))
-    table = complete(table, path)
-    if not has_methods:
+    given, table = table, complete(table, path)
+    if "method" not in _columns_given(_renamed(given)):
         _check_layout(table, path)
     _check_unique(table, path)
     order = [(name, "ascending") for name in ("ir", "vis", "scene", "method")]

@@ -185,6 +185,7 @@ def test_numbers_are_no_names(tmp_path):
         ("m.jsonl", b"null\n{}\n", "line 1: not an object"),
         ("m.jsonl", b"[" * 5000, "Cannot read the manifest"),
         ("m.csv", b"ir,vis,fused,ir\na,b,c,d\n", "a column once .* ir twice"),
+        ("m.csv", b"ir,vis,fused,scene,Scene\na,b,c,d,e\n", "a column once .* scene twice"),
         ("m.csv", b"ir,vis,fused,\x80\na,b,c,d\n", "Cannot read the manifest"),
         ("m.jsonl", b'{"ir": \n', "Cannot read the manifest"),
         ("m.jsonl", b"\xff\xfe", "Cannot read the manifest"),
