@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +18,26 @@ if TYPE_CHECKING:
 
 COLUMNS = (*NAMES, *FILES)
 CSV, PARQUET, JSON_LINES = "csv", "parquet", "json"
-KINDS = {".csv": CSV, ".parquet": PARQUET, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
+KINDS = {".csv": CSV, ".tsv": CSV, ".parquet": PARQUET, ".jsonl": JSON_LINES, ".ndjson": JSON_LINES}
 SHOWN_ROWS = 5
 SHOWN_COLUMNS = 20
+_LONGEST_HEADER = 2**16
 
 STEM = r"(?P<name>[^/]+?)(?:\.[^./]+)?$"
 PARENT = r"(?P<name>[^/]+)/+[^/]+$"
 
 
-def read_manifest(path: Path) -> list[Entry]:
+def read_manifest(path: str | os.PathLike[str]) -> list[Entry]:
     """Read the triples of a manifest.
 
     Its columns are `ir`, `vis`, `fused` and, if wanted, `scene` (else the name of `ir` without
-    extension) and `method` (else the name of the folder of `fused`); others are left alone. Paths
-    that are not absolute start at the manifest's folder.
+    extension) and `method` (else the name of the folder of `fused`), in any case; others are left
+    alone. Paths that are not absolute start at the manifest's folder. Backslashes separate folders,
+    unless a file has them in its name.
 
     Args:
-        path: CSV with commas, Parquet, a folder of Parquet files, or JSON lines.
+        path: CSV with commas, semicolons or tabs, Parquet, a folder of Parquet files, or JSON
+            lines.
 
     Returns:
         Entries, sorted: all of one source pair come one after another.
@@ -43,7 +47,7 @@ def read_manifest(path: Path) -> list[Entry]:
             have the scene and method of another.
         MissingPackageError: pyarrow is missing.
     """
-    table = read_table(path)
+    table = read_table(Path(path))
     return [Entry(*row) for row in zip(*(table[name].to_pylist() for name in COLUMNS), strict=True)]
 
 
@@ -63,7 +67,9 @@ def read_table(path: Path) -> pa.Table:
         raise unreadable(path, error) from error
     if not table.num_rows:
         raise InputError(f"Expected triples in the manifest {str(path)!r}, got no rows")
-    table = complete(table, path)
+    given, table = table, complete(table, path)
+    if "method" not in _columns_given(_renamed(given)):
+        _check_layout(table, path)
     _check_unique(table, path)
     order = [(name, "ascending") for name in ("ir", "vis", "scene", "method")]
     return table.sort_by(order)
@@ -91,26 +97,39 @@ def unreadable(path: Path, error: Exception) -> InputError:
     return InputError(f"Cannot read the manifest {str(path)!r}: {reason}")
 
 
-def csv_options() -> Any:
-    """Every column of ours is text: the scene "007" is no number."""
+def csv_options(path: Path) -> dict[str, Any]:
+    """Options by which pyarrow reads a CSV file: what separates, and which columns are text.
+
+    All of ours are: the scene "007" is no number.
+    """
     import pyarrow as pa
     from pyarrow import csv
 
-    return csv.ConvertOptions(column_types=dict.fromkeys(COLUMNS, pa.string()))
+    with path.open(encoding="utf-8-sig", errors="replace") as file:
+        header = file.readline(_LONGEST_HEADER).rstrip("\n")
+    separator = max(",;\t", key=header.count)
+    names = [name.strip('"') for name in header.split(separator)]
+    types = {name: pa.string() for name in names if _ours(name) in COLUMNS}
+    return {
+        "parse_options": csv.ParseOptions(delimiter=separator),
+        "convert_options": csv.ConvertOptions(column_types=types),
+    }
 
 
-def json_schema() -> pa.Schema:
-    """Columns of JSON lines: text, null where there is none."""
+def json_schema(spelled: Mapping[str, str] | None = None) -> pa.Schema:
+    """Columns of JSON lines: text, null where there is none; named as `spelled`, or as ours."""
     import pyarrow as pa
 
-    return pa.schema([(name, pa.string()) for name in COLUMNS])
+    return pa.schema([((spelled or {}).get(name, name), pa.string()) for name in COLUMNS])
 
 
-def json_options() -> Any:
+def json_options(path: Path) -> Any:
     """Text is text: pyarrow would read dates. Only for files that `json_rows` has read before."""
-    from pyarrow import json
+    from pyarrow import json as arrow
 
-    return json.ParseOptions(explicit_schema=json_schema())
+    with path.open("rb") as file:
+        first = next((line for line in file if line.strip()), b"{}")
+    return arrow.ParseOptions(explicit_schema=json_schema({_ours(n): n for n in json.loads(first)}))
 
 
 def json_rows(path: Path) -> Iterator[dict[str, str | None]]:
@@ -135,6 +154,7 @@ def json_rows(path: Path) -> Iterator[dict[str, str | None]]:
                 raise unreadable(path, ValueError(f"line {number}: {error}")) from error
             if not isinstance(row, dict):
                 raise unreadable(path, ValueError(f"line {number}: not an object"))
+            row = {_ours(name): value for name, value in row.items()}
             values = {name: row.get(name) for name in COLUMNS}
             for name, value in values.items():
                 if value is not None and not isinstance(value, str):
@@ -161,6 +181,7 @@ def complete(table: pa.Table, path: Path) -> pa.Table:
     """
     import pyarrow as pa
 
+    table = _renamed(table)
     if missing := [name for name in FILES if name not in table.column_names]:
         raise InputError(
             f"Expected columns {', '.join(FILES)} in the manifest {str(path)!r}, without "
@@ -172,11 +193,22 @@ def complete(table: pa.Table, path: Path) -> pa.Table:
         )
     given = {name: _texts(table[name], name, path) for name in _columns_given(table)}
     root = path.absolute() if path.is_dir() else path.absolute().parent
-    columns = {name: _absolute(given[name], root) for name in FILES}
+    columns = {name: _absolute(_with_slashes(given[name], root), root) for name in FILES}
     columns["scene"] = given.get("scene", _part(columns["ir"], STEM))
     columns["method"] = given.get("method", _part(columns["fused"], PARENT))
     _check_derived(columns, path)
     return pa.table({name: columns[name] for name in COLUMNS})
+
+
+def _renamed(table: pa.Table) -> pa.Table:
+    """The table with our columns in our case."""
+    return table.rename_columns([_ours(name) for name in table.column_names])
+
+
+def _ours(name: str) -> str:
+    """The column that a name stands for, in whatever case; other names as they are."""
+    plain = name.strip().lower()
+    return plain if plain in COLUMNS else name
 
 
 def _shown(names: Sequence[str]) -> str:
@@ -198,7 +230,7 @@ def _read(path: Path, what: str) -> pa.Table:
     if what == CSV:
         # One thread: with more, errors do not name the row.
         options = csv.ReadOptions(use_threads=False)
-        return csv.read_csv(path, read_options=options, convert_options=csv_options())
+        return csv.read_csv(path, read_options=options, **csv_options(path))
     if what == JSON_LINES:
         columns: dict[str, list[str | None]] = {name: [] for name in COLUMNS}
         for row in json_rows(path):
@@ -206,7 +238,7 @@ def _read(path: Path, what: str) -> pa.Table:
                 columns[name].append(value)
         return pa.table(columns, schema=json_schema())
     check_rows(path)
-    known = [name for name in parquet.ParquetDataset(path).schema.names if name in COLUMNS]
+    known = [name for name in parquet.ParquetDataset(path).schema.names if _ours(name) in COLUMNS]
     return parquet.read_table(path, columns=known)
 
 
@@ -227,6 +259,20 @@ def _texts(column: pa.ChunkedArray, name: str, path: Path) -> pa.ChunkedArray:
     empty = pc.fill_null(pc.equal(column, ""), True)
     _refuse(empty, f"Expected a text as `{name}` in every row of the manifest {str(path)!r}, none")
     return column
+
+
+def _with_slashes(paths: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
+    """Paths as Windows writes them, as they are here; a file may have backslashes in its name."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pc.any(pc.match_substring(paths, "\\")).as_py():
+        return paths
+    changed = [
+        path if os.path.lexists(root / path) else path.replace("\\", "/")
+        for path in paths.to_pylist()
+    ]
+    return pa.chunked_array([changed], pa.string())
 
 
 def _absolute(paths: pa.ChunkedArray, root: Path) -> pa.ChunkedArray:
@@ -270,6 +316,21 @@ def _first(rows: Any) -> list[int]:
 def _numbers(rows: Sequence[int], count: int) -> str:
     more = f", ... ({count} rows)" if count > len(rows) else ""
     return f"row{'s' if count > 1 else ''} {', '.join(map(str, rows))}{more}"
+
+
+def _check_layout(table: pa.Table, path: Path) -> None:
+    """Refuse methods that were to come from folders, where each folder is that of one scene."""
+    import pyarrow.compute as pc
+
+    pairs = table.group_by("method").aggregate([("ir", "count_distinct")])["ir_count_distinct"]
+    if len(pairs) < 2 or pc.max(pairs).as_py() > 1:
+        return
+    for scenes in (table["scene"], _part(table["ir"], PARENT)):
+        if pc.all(pc.equal(table["method"], scenes)).as_py():
+            raise InputError(
+                f"Expected a column `method` in the manifest {str(path)!r}, as each folder of "
+                f"`fused` is that of a scene, such as {table['method'][0].as_py()!r}"
+            )
 
 
 def _check_unique(table: pa.Table, path: Path) -> None:

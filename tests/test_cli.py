@@ -148,7 +148,7 @@ def test_all_aspects_as_a_table(files):
         ({"ir": "missing.png"}, ["`ir`", "missing.png"]),
         ({"vis": "text"}, ["`vis`", "text.png"]),
         ({"fused": "small"}, ["`fused", "40x40", "64x80"]),
-        ({"fused": "weights"}, ["`fused", "director"]),
+        ({"fused": "weights"}, ["`fused", "director", "fuscore rank"]),
         ({"aspect": "beauty"}, ["--aspect", "overall", "all"]),
         ({"device": "abacus"}, ["--device", "abacus"]),
         ({"dtype": "int8"}, ["--dtype", "bfloat16"]),
@@ -236,6 +236,22 @@ def test_a_bad_image_among_several_is_a_row_with_its_error(run, files, tmp_path,
     _, alone, _ = run(*arguments(files), files["other"], "--json")
     for one, other in zip((first, last), json.loads(alone)["results"], strict=True):
         assert one["score"] == pytest.approx(other["score"], abs=1e-5)
+
+
+def test_csv_has_what_json_has(run, files):
+    given = [*arguments(files), files["text"], files["other"]]
+    status, out, _ = run(*given, "--format", "csv")
+    _, as_json, _ = run(*given, "--format", "json")
+    assert status == 1
+    rows = list(csv.DictReader(io.StringIO(out)))
+    for row, result in zip(rows, json.loads(as_json)["results"], strict=True):
+        assert row["fused"] == result["fused"]
+        assert row["error"] == result.get("error", "")
+        if "score" in result:
+            found = [float(row[name]) for name in ("score", "std", *LEVEL_WORDS)]
+            numbers = [result["score"], result["std"], *result["probabilities"].values()]
+            assert found == pytest.approx(numbers, abs=1e-6)
+            assert row["labels"]
 
 
 def test_a_bad_image_has_a_line_in_the_table(run, files):

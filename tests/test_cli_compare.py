@@ -1,5 +1,6 @@
 """`fuscore compare` as a user runs it: two folders, or two methods of a table."""
 
+import csv
 import json
 import os
 import subprocess
@@ -98,6 +99,20 @@ def test_formats_list_as_many_scenes_as_asked_for(table, output_format, word):
     assert word in done.stdout
     assert "26 more scenes not shown." in done.stdout
     assert "Weights and labels unknown" in done.stdout
+
+
+def test_csv_has_every_scene(table):
+    done = run("LP_SR", "B", "--results", "results.csv", "--format", "csv", cwd=table)
+    rows = list(csv.DictReader(done.stdout.splitlines()))
+    assert len(rows) == 30
+    assert {(row["a"], row["b"]) for row in rows} == {("LP_SR", "B")}
+
+
+def test_names_are_paired_by_a_rule(data):
+    for path in (data / "m" / "ours").iterdir():
+        path.rename(path.with_stem(f"{path.stem}_ours"))
+    done = run(*SCORED, "--pair", r"(s\d)", "--format", "csv", cwd=data)
+    assert len(done.stdout.splitlines()) == 3, done.stderr
 
 
 def test_a_narrow_terminal(table):

@@ -71,16 +71,22 @@ def test_folders_become_tables_and_a_leaderboard(scenes, weights, tmp_path):
     content = cut.read_bytes()
     cut.unlink()  # the other scenes are links to the same file
     cut.write_bytes(content[: len(content) // 2])
+    (scenes / "methods" / "@eaDir").mkdir()
     out = tmp_path / "out"
     done = rank(scenes, weights, out)
     assert done.returncode == 1
     assert "soft: no fused image of 1 scene: 005" in done.stderr
     assert "failed: 004, ours: " in done.stderr
+    assert "methods/@eaDir" in done.stderr
     assert "1 of 17 triples have no score" in done.stderr
     assert all(method in done.stdout for method in METHODS)
     assert "no ratings" in done.stdout  # what these weights were trained on
 
-    found = read_results(out)
+    (row, *_) = pd.read_csv(out / "leaderboard.csv").itertuples()
+    assert {"thermal_retention", "low", "statement"} <= set(row._fields)
+    assert all((out / f"leaderboard.{end}").stat().st_size for end in ("json", "tex", "md"))
+
+    found = read_results(str(out))
     assert found.settings["aspect"] == "all"
     table = pd.read_csv(out / "results.csv").set_index(["scene", "method"])
     assert len(table) == 17
@@ -159,7 +165,7 @@ def test_another_aspect_or_model_does_not_go_on(scenes, weights, tmp_path):
     assert done.returncode == 2
     assert "weights_hash" in done.stderr
     assert journal(out) == before
-    assert rank(scenes, tmp_path / "other", out, "--overwrite", "--format", "latex").returncode == 0
+    assert rank(scenes, tmp_path / "other", out, "--overwrite", "--format", "csv").returncode == 0
     assert len(journal(out)) == 9
     assert journal(out) != before
 

@@ -307,16 +307,14 @@ def links(tmp_path):
 
 
 def test_links_in_circles_do_not_end_a_run(links):
-    methods = method_folders([], links / "methods", others=[links / "methods" / "itself"])
+    methods, _ = method_folders([], links / "methods", others=[links / "methods" / "itself"])
     assert list(methods) == ["m"]
     found = match_folders(links / "ir", links / "vis", methods)
     assert [entry.scene for entry in found.entries] == ["a", "gone", "loop"]
     for entry, part in zip(found.entries[1:], ("No such file", "Too many levels"), strict=True):
         assert part in message_of(as_images, entry.fused, "fused")
     with pytest.raises(InputError, match="Cannot read the folder of itself"):
-        match_folders(
-            links / "ir", links / "vis", method_folders([str(links / "methods/itself")], None)
-        )
+        match_folders(links / "ir", links / "vis", {"itself": links / "methods/itself"})
 
 
 def test_a_folder_of_parquet_files_in_circles_is_refused(tmp_path):

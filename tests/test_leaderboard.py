@@ -249,6 +249,24 @@ def test_only_scenes_of_every_method_count():
     assert json_of(leaderboard(absent)) == json_of(board)
 
 
+def test_methods_to_drop_for_more_scenes_are_named():
+    nothing = [None]
+    table = results(
+        {
+            "a": [1.0, 2, 3, 4, 5],
+            "b": [2.0, 2, 2, 2, 2],
+            "c": [3.0, 3, 3, 3, *nothing],
+            "d": [1.0, 1, *(3 * nothing)],
+        }
+    )
+    (note,) = (note for note in leaderboard(table).notes if "left out" in note)
+    assert "without d, 4 scenes; without d and c, 5 scenes would count" in note
+    few = table[(table["method"] != "d") | (table["scene"] == "s0")]
+    assert any("without d, 4 scenes" in note for note in leaderboard(few).notes)
+    pair = table[table["method"].isin(["a", "d"])]
+    assert not any("won back" in note for note in leaderboard(pair).notes)
+
+
 @pytest.mark.parametrize("shared", [0, 1])
 def test_without_common_scenes_two_methods_are_compared_at_a_time(shared):
     nothing = [None] * 4

@@ -1,5 +1,6 @@
 """A leaderboard in a terminal, as Markdown, LaTeX and JSON: exact text of a small one."""
 
+import csv
 import io
 import json
 import re
@@ -11,7 +12,7 @@ from rich.console import Console
 
 from fuscore_metric.leaderboard.markup import escape_latex, escape_markdown, provenance
 from fuscore_metric.leaderboard.statistics import leaderboard
-from fuscore_metric.leaderboard.tables import as_json, as_latex, as_markdown, as_rich
+from fuscore_metric.leaderboard.tables import as_csv, as_json, as_latex, as_markdown, as_rich
 from tests.test_leaderboard import random_results, results
 
 STATEMENT = "trained on PROXY ratings (classic measures and known degradations), not human ones"
@@ -83,6 +84,16 @@ def test_latex(board):
   \end{tabular}
 \end{table}"""
     )
+
+
+def test_csv_has_every_number_and_who_scored(board):
+    first, *_ = csv.DictReader(io.StringIO(as_csv(board, settings=SETTINGS)))
+    assert (first["method"], float(first["mean"]), first["groups"]) == ("50% & more|", 4.25, "a")
+    assert float(first["sharpness"]) == 4.25
+    assert "PROXY" in first["statement"]
+    assert "With 2 scenes no difference" in first["statement"]
+    (only,) = csv.DictReader(io.StringIO(as_csv(leaderboard(results({"a": [1.0]})), settings={})))
+    assert (only["low"], only["win_rate"]) == ("", "")
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="no LaTeX here")

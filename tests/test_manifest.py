@@ -69,6 +69,44 @@ def test_relative_paths_start_at_the_manifest_not_here(tmp_path, monkeypatch):
     assert entries[1].ir == str(tmp_path / "set" / "ir" / "b.png")
 
 
+@pytest.mark.parametrize(("separator", "end"), [(";", ".csv"), ("\t", ".csv"), ("\t", ".tsv")])
+def test_tables_of_other_programs_are_read(tmp_path, separator, end):
+    lines = [separator.join(["\ufeffScene", '"IR"', "Vis", "FUSED", "method"])]
+    lines += [separator.join((row["scene"], *list(row.values())[:3], "NA")) for row in NAMED]
+    (tmp_path / f"m{end}").write_text("\r\n".join(lines), encoding="utf-8")
+    assert read_manifest(str(tmp_path / f"m{end}")) == read_manifest(write(tmp_path, NAMED, ".csv"))
+
+
+def test_columns_are_known_in_any_case(tmp_path, suffix):
+    rows = [{name.upper(): value for name, value in row.items()} for row in NAMED]
+    expected = read_manifest(write(tmp_path, NAMED, suffix))
+    assert read_manifest(write(tmp_path, rows, suffix)) == expected
+
+
+def test_backslashes_separate_folders_unless_a_file_has_them(tmp_path, suffix):
+    (tmp_path / "a\\b.png").touch()
+    rows = [{"ir": r"a\b.png", "vis": r"vis\b.png", "fused": r"out/ours\b.png"}]
+    (entry,) = read_manifest(write(tmp_path, rows, suffix))
+    assert entry.method == "ours"
+    names = [r"a\b.png", "vis/b.png", "out/ours/b.png"]
+    assert [entry.ir, entry.vis, entry.fused] == [f"{tmp_path}/{name}" for name in names]
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [("ir/{}.png", "vis/{}.png", "out/{}/ours.png"), ("{}/ir.png", "{}/vis.png", "{}/ours.png")],
+)
+def test_folders_of_scenes_are_no_methods(tmp_path, pattern):
+    rows = [
+        dict(zip(("ir", "vis", "fused"), (name.format(n) for name in pattern), strict=True))
+        for n in range(3)
+    ]
+    with pytest.raises(InputError, match=r"column `method`.*of a scene"):
+        read_manifest(write(tmp_path, rows, ".csv"))
+    named = [row | {"scene": str(n), "method": "ours"} for n, row in enumerate(rows)]
+    assert len(read_manifest(write(tmp_path, named, ".csv"))) == 3
+
+
 def test_a_folder_of_parquet_files_is_one_manifest(tmp_path):
     entries = read_manifest(write(tmp_path, ROWS, ""))
     assert len(entries) == 3
@@ -147,6 +185,7 @@ def test_numbers_are_no_names(tmp_path):
         ("m.jsonl", b"null\n{}\n", "line 1: not an object"),
         ("m.jsonl", b"[" * 5000, "Cannot read the manifest"),
         ("m.csv", b"ir,vis,fused,ir\na,b,c,d\n", "a column once .* ir twice"),
+        ("m.csv", b"ir,vis,fused,scene,Scene\na,b,c,d,e\n", "a column once .* scene twice"),
         ("m.csv", b"ir,vis,fused,\x80\na,b,c,d\n", "Cannot read the manifest"),
         ("m.jsonl", b'{"ir": \n', "Cannot read the manifest"),
         ("m.jsonl", b"\xff\xfe", "Cannot read the manifest"),

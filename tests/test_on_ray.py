@@ -1,5 +1,6 @@
 """The Ray engine on a cluster of two actors: the local engine's rows, whatever is killed."""
 
+import json
 import os
 import signal
 import subprocess
@@ -298,6 +299,18 @@ def test_other_settings_or_another_engine_do_not_go_on(cluster, weights, data, t
         run(weights, data, tmp_path / "local")  # the other process writes
     with pytest.raises(InputError, match=r"another engine in rows\.jsonl"):
         run(weights, data, tmp_path / "local")
+
+
+@pytest.mark.slow
+def test_manifests_of_other_programs_are_read_alike(cluster, data):
+    rows = csv.read_csv(data).rename_columns(["IR", "Vis", "FUSED"])
+    tabs, lines = data.with_suffix(".tsv"), data.with_suffix(".jsonl")
+    csv.write_csv(rows, tabs, csv.WriteOptions(delimiter="\t"))
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows.to_pylist()))
+    parquet.write_table(rows, data.with_suffix(".parquet"))
+    expected = sorted(map(str, read_table(data).to_pylist()))
+    for path in (tabs, lines, data.with_suffix(".parquet")):
+        assert sorted(map(str, on_ray._read(path).take_all())) == expected
 
 
 @pytest.mark.slow

@@ -75,7 +75,9 @@ def images(folder: Path, **changed: object) -> list[object]:
     [
         (["--help"], 0, "score"),
         (["--version"], 0, "fuscore-metric"),
-        (["score", "--help"], 0, "--fused"),
+        (["-h"], 0, "score"),
+        (["score", "-h"], 0, "--fused"),
+        (["pyiqa", "reference", "-h"], 0, "--vis"),
         (["explain", "--help"], 0, "--out"),
         (["score", "--ir", "ir.png"], 2, "--vis"),
         (["score", "--beauty"], 2, "--beauty"),
@@ -104,13 +106,13 @@ def test_what_needs_no_model_imports_nothing_heavy(arguments, expected_status, w
     ("typed", "expected"),
     [
         ("ra", {"rank"}),
-        ("score --f", {"--fused"}),
+        ("score --f", {"--fused", "--format"}),
         ("score --aspect s", {"sharpness"}),
         ("rank --aspect o", {"overall"}),
         ("explain --device c", {"cpu", "cuda", "cuda:0"}),
         ("score --dtype b", {"bfloat16"}),
         ("score --engine ", {"local", "ray"}),
-        ("rank --format ", {"text", "markdown", "latex", "json"}),
+        ("rank --format ", {"text", "csv", "json", "latex", "markdown"}),
         ("merge --weights e", {"embedded"}),
     ],
 )

@@ -65,9 +65,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, help="where to leave Ray's run folder")
     arguments = parser.parse_args()
     folder = arguments.data / "VIFB"
-    matched = match_folders(
-        folder / "ir", folder / "vis", method_folders([], folder / "fused")
-    ).entries
+    methods, _ = method_folders([], folder / "fused")
+    matched = match_folders(folder / "ir", folder / "vis", methods).entries
     scenes = sorted({entry.scene for entry in matched})[: arguments.scenes]
     entries = [entry for entry in matched if entry.scene in scenes]
     seconds: dict[tuple[str, str], list[float]] = {}

@@ -21,6 +21,7 @@ app = typer.Typer(
     help="Say how good a person would find the fusion of an infrared and a visible image.",
     epilog="Exit status: 0 fine, 1 some rows have no score, 2 bad input or usage, 130 stopped.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 app.command("score", short_help="Score fusions of one source pair, or a manifest of triples.")(

@@ -35,6 +35,14 @@ Weights = Annotated[
     ),
 ]
 Revision = Annotated[str | None, typer.Option(help="Hub revision of the weights.")]
+Pair = Annotated[
+    str | None,
+    typer.Option(
+        metavar="REGEX",
+        help="Searched in each name without extension; where it is found, its first group is the "
+        r"scene's name. Of '0*(\d+)', 1.png, 001_fused.png and IR1.png belong together.",
+    ),
+]
 Aspect = Annotated[
     str,
     typer.Option(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.progress import Progress
 
+    from fuscore_metric.folders import Matched
     from fuscore_metric.model import FuScore
     from fuscore_metric.results.run_folder import RunFolder
     from fuscore_metric.results.settings import RunSettings
@@ -190,6 +191,23 @@ def report_failed(first: Sequence[Row], failed: int, total: int, where: Path) ->
             "The same command tries them again"
         )
         raise typer.Exit(SOME_FAILED)
+
+
+def report_matched(matched: Matched, skipped: Sequence[str] = ()) -> None:
+    """Say which images of folders have no partner, what may help, and what is left alone.
+
+    Args:
+        matched: What was found.
+        skipped: Paths of what is no folder of a method.
+    """
+    for sentence in matched.unmatched:
+        say(f"without a partner: {sentence}")
+    for hint in matched.hints:
+        say(f"hint: {hint}")
+    if skipped := [*skipped, *matched.skipped]:
+        more = ", ..." if len(skipped) > SHOWN_ERRORS else ""
+        shown = ", ".join(skipped[:SHOWN_ERRORS])
+        say(f"skipped {len(skipped)} that are no images or methods: {shown}{more}")
 
 
 SHOWN_ERRORS = 5

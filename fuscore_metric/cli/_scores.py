@@ -1,8 +1,9 @@
-"""Outputs of the fusions of one source pair -> a table, lines for narrow terminals, or JSON."""
+"""Outputs of the fusions of one source pair -> a table, lines for narrow terminals, CSV or JSON."""
 
 from __future__ import annotations
 
 import json
+import math
 import textwrap
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -54,6 +55,19 @@ def show_json(judged: list[Judged], spec: FuScoreSpec, aspect: str) -> None:
     typer.echo(json.dumps(document, indent=2))
 
 
+def show_csv(judged: list[Judged], spec: FuScoreSpec, aspect: str) -> None:
+    """Print a line of CSV for each image: its numbers, or why it could not be judged."""
+    from fuscore_metric.leaderboard.markup import csv_table
+
+    names = ASPECTS if aspect == ALL_ASPECTS else ("score", "std", *LEVEL_WORDS)
+    rows = []
+    for one in judged:
+        numbers = _numbers(one, several=aspect == ALL_ASPECTS) or [math.nan] * len(names)
+        error = " ".join(str(one.error or "").split())
+        rows.append([one.path, *numbers, error, spec.name, spec.label_statement()])
+    typer.echo(csv_table(["fused", *names, "error", "weights", "labels"], rows))
+
+
 def _result(judged: Judged, aspect: str) -> dict[str, Any]:
     if judged.output is None:
         return {"error": " ".join(str(judged.error).split())}
@@ -76,7 +90,10 @@ def show_text(judged: list[Judged], spec: FuScoreSpec, aspect: str) -> None:
         heading.replace("_", " ")
         for heading in (ASPECTS if several else ("score", "std", *LEVEL_WORDS))
     )
-    numbers = [_numbers(one, several=several) for one in judged]
+    numbers = [
+        None if (found := _numbers(one, several=several)) is None else [f"{n:.3f}" for n in found]
+        for one in judged
+    ]
     console = make_console()
     table = _table(judged, headings, numbers)
     if not has_width(console):
@@ -97,15 +114,13 @@ def show_text(judged: list[Judged], spec: FuScoreSpec, aspect: str) -> None:
     )
 
 
-def _numbers(judged: Judged, *, several: bool) -> list[str] | None:
-    """The numbers of an image as they are printed; None if it has none."""
+def _numbers(judged: Judged, *, several: bool) -> list[float] | None:
+    """The numbers of an image: its scores, or score, std and probabilities; None if it has none."""
     output = judged.output
     if output is None:
         return None
-    numbers = output.score[0].tolist() if several else []
-    if not several:
-        numbers = [output.score[0].item(), output.std[0].item(), *output.probabilities[0].tolist()]
-    return [f"{number:.3f}" for number in numbers]
+    score: list[float] = output.score.flatten().tolist()
+    return score if several else [*score, *output.std.tolist(), *output.probabilities[0].tolist()]
 
 
 def _table(
@@ -132,3 +147,7 @@ def _print_lines(
         pairs = [f"{h}\N{NO-BREAK SPACE}{c}" for h, c in zip(headings, cells or (), strict=False)]
         for line in textwrap.wrap("  ".join(pairs) or "-", console.width - 2):
             typer.echo("  " + line.replace("\N{NO-BREAK SPACE}", " "))
+
+
+SHOWN = {"text": show_text, "csv": show_csv, "json": show_json}
+"""What prints, by format."""

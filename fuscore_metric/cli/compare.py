@@ -15,6 +15,7 @@ from fuscore_metric.cli._options import (
     Aspect,
     Device,
     Dtype,
+    Pair,
     Revision,
     Weights,
     check_options,
@@ -27,8 +28,8 @@ from fuscore_metric.cli._run import (
     Progressing,
     Scoring,
     report_errors,
+    report_matched,
     require_tables,
-    say,
     score_into,
 )
 from fuscore_metric.cli._start_up import start_up
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
     from fuscore_metric.results.read import Results
     from fuscore_metric.results.rows import Row
 
-FORMATS = ("text", "markdown", "latex", "json")
+FORMATS = ("text", "csv", "json", "latex", "markdown")
 
 
 def compare(
@@ -59,6 +60,7 @@ def compare(
         Path | None,
         typer.Option(help="Compare two methods of this table or run folder; nothing is scored."),
     ] = None,
+    pair: Pair = None,
     out: Out = Path("fuscore-results"),
     weights: Weights = "embedded",
     revision: Revision = None,
@@ -74,7 +76,7 @@ def compare(
     ] = "text",
     limit: Annotated[
         int,
-        typer.Option(min=0, help="Scenes listed, and of those that disagree; JSON has all."),
+        typer.Option(min=0, help="Scenes listed, and of those that disagree; JSON, CSV have all."),
     ] = 20,
     overwrite: Overwrite = False,
     progress: Progressing = True,
@@ -97,15 +99,17 @@ def compare(
         require_tables("compare")
         device = check_options(aspect, device, dtype, aspects=CHOICES)
     if results is not None:
-        if ir is not None or vis is not None:
-            raise typer.BadParameter("expected without --ir and --vis", param_hint="--results")
+        if ir is not None or vis is not None or pair is not None:
+            raise typer.BadParameter("expected without --ir, --vis, --pair", param_hint="--results")
         from fuscore_metric.results.read import read_results
 
         found = read_results(results)
         _show(found.table, found.settings, (a, b), output_format, limit)
     elif ir is not None and vis is not None:
         scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
-        names, rows = _score((a, b), ir, vis, scoring, out, overwrite=overwrite, progress=progress)
+        names, rows = _score(
+            (a, b), ir, vis, pair, scoring, out, overwrite=overwrite, progress=progress
+        )
         found = _shared_results(out, names, rows)
         _show(found.table, found.settings, names, output_format, limit)
         report_errors(rows, out)
@@ -117,6 +121,7 @@ def _score(
     given: tuple[str, str],
     ir: Path,
     vis: Path,
+    pair: str | None,
     scoring: Scoring,
     out: Path,
     *,
@@ -127,12 +132,11 @@ def _score(
     with start_up():
         from fuscore_metric.folders import match_folders, method_folders
 
-        folders = method_folders(given, None)
+        folders, _ = method_folders(given, None)
         if len(folders) < 2:
             raise typer.BadParameter("expected two folders, got one twice", param_hint="A and B")
-        matched = match_folders(ir, vis, folders)
-        for sentence in matched.unmatched:
-            say(f"without a partner: {sentence}")
+        matched = match_folders(ir, vis, folders, pair=pair)
+        report_matched(matched)
         settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
     with RunFolder(out, settings, overwrite=overwrite) as folder:
@@ -169,8 +173,9 @@ def _show(
     from fuscore_metric.leaderboard.comparison import compare
 
     result = compare(table, *names, temperature=float(settings.get("temperature") or 1.0))
-    if output_format == "json":
-        typer.echo(comparison_tables.as_json(result, settings=settings))
+    if output_format in ("csv", "json"):
+        whole = {"csv": comparison_tables.as_csv, "json": comparison_tables.as_json}
+        typer.echo(whole[output_format](result, settings=settings))
     elif output_format == "text":
         shown = comparison_tables.as_rich(result, settings=settings, limit=limit)
         make_console().print(shown)

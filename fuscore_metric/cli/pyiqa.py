@@ -92,20 +92,13 @@ def _pairs(ir: Path, vis: Path, out: Path) -> list[tuple[Path, Path, Path]]:
         raise typer.BadParameter("expected two files or two folders", param_hint="--ir, --vis")
     if not ir.is_dir():
         return [(ir, vis, out)]
-    left, right = _by_stem(ir, "--ir"), _by_stem(vis, "--vis")
+    from fuscore_metric.folders import images_by_scene
+
+    (left, _), (right, _) = images_by_scene(ir, "ir"), images_by_scene(vis, "vis")
     if alone := sorted(set(left) ^ set(right)):
         names = ", ".join(alone[:5]) + (", ..." if len(alone) > 5 else "")
         raise typer.BadParameter(f"without a partner: {names}", param_hint="--ir, --vis")
-    return [(left[stem], right[stem], out / f"{stem}.png") for stem in sorted(left)]
-
-
-def _by_stem(folder: Path, option: str) -> dict[str, Path]:
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name[0] != ".")
-    found = {path.stem: path for path in files}
-    if not found or len(found) < len(files):
-        what = "no files" if not files else "two files of one name"
-        raise typer.BadParameter(f"{what} in {folder}", param_hint=option)
-    return found
+    return [(Path(left[name]), Path(right[name]), out / f"{name}.png") for name in sorted(left)]
 
 
 def _say(text: str) -> None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from fuscore_metric.cli._options import (
     Aspect,
     Device,
     Dtype,
+    Pair,
     Revision,
     Weights,
     check_options,
@@ -27,17 +28,19 @@ from fuscore_metric.cli._run import (
     Progressing,
     Scoring,
     report_errors,
+    report_matched,
     require_tables,
     say,
     score_into,
 )
 from fuscore_metric.cli._start_up import start_up
 from fuscore_metric.prompts import ALL_ASPECTS
+from fuscore_metric.results.tables import BOARD_FILES
 
 if TYPE_CHECKING:
-    from fuscore_metric.folders import Matched
+    from fuscore_metric.leaderboard.statistics import Leaderboard
 
-FORMATS = ("text", "markdown", "latex", "json")
+FORMATS = ("text", "csv", "json", "latex", "markdown")
 
 
 def rank(
@@ -58,6 +61,7 @@ def rank(
     methods_root: Annotated[
         Path | None, typer.Option(help="Folder whose subfolders are methods.")
     ] = None,
+    pair: Pair = None,
     out: Out = Path("fuscore-results"),
     weights: Weights = "embedded",
     revision: Revision = None,
@@ -81,9 +85,10 @@ def rank(
 ) -> None:
     """Score every method on every scene, and say which differences are real.
 
-    Images belong together that have one name, whatever the extension. Rows are kept as they come:
-    stopped at any moment, the same command goes on. The run folder's results.csv and
-    results.parquet have all rows it ever got; the leaderboard is of the methods given.
+    Images belong together that have one name, whatever the extension, or one by --pair. Rows are
+    kept as they come: stopped at any moment, the same command goes on. The run folder's results.csv
+    and results.parquet have all rows it ever got; the leaderboard is of the methods given, and
+    is written into that folder too, as leaderboard.csv, .json, .tex and .md.
 
     \b
     Examples:
@@ -97,11 +102,17 @@ def rank(
         device = check_options(aspect, device, dtype, aspects=CHOICES)
         from fuscore_metric.folders import match_folders, method_folders
 
-        folders = method_folders(
+        folders, skipped = method_folders(
             [*(methods or ()), *(more_methods or ())], methods_root, others=(ir, vis, out)
         )
-        matched = match_folders(ir, vis, folders)
-        _check_partners(matched, strict=strict)
+        matched = match_folders(ir, vis, folders, pair=pair)
+        report_matched(matched, skipped)
+        if strict and matched.unmatched:
+            from fuscore_metric.images import InputError
+
+            raise InputError(
+                "Stopped before anything was computed: images without a partner, --strict"
+            )
         scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
         settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
@@ -115,30 +126,34 @@ def rank(
 
 
 def show_leaderboard(results: Path, output_format: str, methods: Sequence[str]) -> None:
-    """Print the leaderboard of some methods of a run folder, which may hold more."""
+    """Print the leaderboard of some methods of a run folder, which may hold more, and write it."""
     from fuscore_metric.leaderboard import tables
     from fuscore_metric.leaderboard.statistics import leaderboard
     from fuscore_metric.results.read import read_results
+    from fuscore_metric.results.run_folder import replace_text
 
     found = read_results(results)
     table = found.table[found.table["method"].isin(methods)]
     board = leaderboard(table, temperature=found.settings.get("temperature", 1.0))
+    texts = _rendered(board, found.settings)
+    for name, file in BOARD_FILES.items():
+        replace_text(results / file, texts[name] + "\n")
+    say(f"the leaderboard, all columns: {', '.join(BOARD_FILES.values())} in {results}")
     if output_format == "text":
         console = make_console()
         console.print(tables.as_rich(board, settings=found.settings, width=console.width))
-        return
-    render = {
-        "markdown": tables.as_markdown,
-        "latex": tables.as_latex,
+    else:
+        typer.echo(texts[output_format])
+
+
+def _rendered(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
+    """The leaderboard in each format of `BOARD_FILES`."""
+    from fuscore_metric.leaderboard import tables
+
+    renders = {
+        "csv": tables.as_csv,
         "json": tables.as_json,
-    }[output_format]
-    typer.echo(render(board, settings=found.settings))
-
-
-def _check_partners(matched: Matched, *, strict: bool) -> None:
-    from fuscore_metric.images import InputError
-
-    for sentence in matched.unmatched:
-        say(f"without a partner: {sentence}")
-    if strict and matched.unmatched:
-        raise InputError("Stopped before anything was computed: images without a partner, --strict")
+        "latex": tables.as_latex,
+        "markdown": tables.as_markdown,
+    }
+    return {name: render(board, settings=settings) for name, render in renders.items()}

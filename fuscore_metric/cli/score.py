@@ -32,7 +32,7 @@ from fuscore_metric.cli._run import (
     bar,
     say,
 )
-from fuscore_metric.cli._scores import Judged, show_json, show_text
+from fuscore_metric.cli._scores import SHOWN, Judged
 from fuscore_metric.cli._start_up import start_up
 from fuscore_metric.prompts import DEFAULT_ASPECT
 
@@ -75,7 +75,15 @@ def score(
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
     progress: Progressing = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+    output_format: Annotated[
+        str | None,
+        typer.Option(
+            "--format",
+            help=f"Of what is printed: {', '.join(SHOWN)}.",
+            autocompletion=one_of(*SHOWN),
+        ),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="The same as --format json.")] = False,
     manifest: Annotated[
         Path | None,
         typer.Option(
@@ -138,7 +146,13 @@ def score(
     if manifest is not None:
         _refuse(
             "does not go with --manifest",
-            {"--ir": ir, "--vis": vis, "--fused": given, "--json": as_json},
+            {
+                "--ir": ir,
+                "--vis": vis,
+                "--fused": given,
+                "--json": as_json,
+                "--format": output_format,
+            },
         )
         how = Engine(engine, actors, gpus_per_actor)
         score_file(manifest, out, scoring, how, overwrite=overwrite, progress=progress)
@@ -153,18 +167,22 @@ def score(
             "--gpus-per-actor": gpus_per_actor,
         },
     )
+    if output_format not in (None, *SHOWN):
+        raise typer.BadParameter(f"expected one of {', '.join(SHOWN)}", param_hint="--format")
     ir, vis, given = _needed("--ir", ir), _needed("--vis", vis), _needed("--fused", given)
     with start_up():
         device = check_options(aspect, device, dtype, aspects=CHOICES)
         # Files are checked before the model's code is even imported: the usual mistake should
         # answer at once.
+        _refuse_folders(ir, vis, given)
         paths = _listed(given)
         opened = _opened(ir, vis, paths)
         from fuscore_metric.model import FuScore
 
         model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
     judged = _judge(paths, opened, model, scoring, progress=progress)
-    (show_json if as_json else show_text)(judged, model.spec, aspect)
+    show = SHOWN["json" if as_json else output_format or "text"]
+    show(judged, model.spec, aspect)
     _report_errors(judged)
 
 
@@ -180,6 +198,22 @@ def _needed(option: str, value: T | None) -> T:
             "missing; expected --ir, --vis and --fused, or --manifest", param_hint=option
         )
     return value
+
+
+def _refuse_folders(ir: Path, vis: Path, fused: Sequence[Path]) -> None:
+    """Say what is for folders. One among other fused images is a bad image like any.
+
+    Raises:
+        InputError: A source, or all that is fused, is a folder.
+    """
+    from fuscore_metric.images import InputError
+
+    for name, paths in (("ir", [ir]), ("vis", [vis]), ("fused", fused)):
+        if all(path.is_dir() for path in paths):
+            raise InputError(
+                f"Expected `{name}` as an image, got the directory {str(paths[0])!r}: use "
+                "`fuscore rank --ir DIRECTORY --vis DIRECTORY --methods DIRECTORY`"
+            )
 
 
 def _listed(given: Sequence[Path]) -> list[str]:

@@ -311,10 +311,10 @@ def _read(manifest: Path) -> Any:
 
     what, path = kind(manifest), str(manifest.absolute())
     if what == CSV:
-        rows = ray.data.read_csv(path, convert_options=csv_options())
+        rows = ray.data.read_csv(path, file_extensions=None, **csv_options(manifest))
     elif what == JSON_LINES:
         deque(json_rows(manifest), maxlen=0)  # pyarrow would die of what this refuses
-        rows = ray.data.read_json(path, parse_options=json_options(), file_extensions=None)
+        rows = ray.data.read_json(path, parse_options=json_options(manifest), file_extensions=None)
     else:
         rows = ray.data.read_parquet(path)
     return rows.map_batches(

@@ -1,4 +1,4 @@
-"""A comparison of two methods -> text for a terminal, Markdown, LaTeX or JSON.
+"""A comparison of two methods -> text for a terminal, Markdown, LaTeX, CSV or JSON.
 
 Every one of them says which weights scored and what those learned from.
 """
@@ -16,6 +16,7 @@ from rich.text import Text
 
 from fuscore_metric.leaderboard.comparison import Comparison, SceneComparison
 from fuscore_metric.leaderboard.markup import (
+    csv_table,
     escape_latex,
     escape_markdown,
     latex_table,
@@ -91,6 +92,24 @@ def as_latex(result: Comparison, *, settings: Mapping[str, Any], limit: int | No
         caption=" ".join(part for part in caption if part),
         label="tab:fuscore-compare",
         statement=provenance(settings),
+    )
+
+
+def as_csv(result: Comparison, *, settings: Mapping[str, Any]) -> str:
+    """Every scene of a comparison as CSV.
+
+    Args:
+        result: The comparison.
+        settings: Of the run, as `read_results` gives them.
+    """
+    names = ("scene", "score_a", "score_b", "difference", "preference")
+    statement = " ".join([*result.notes, provenance(settings)])
+    return csv_table(
+        ["a", "b", *names, "statement"],
+        [
+            [result.a, result.b, *(getattr(scene, name) for name in names), statement]
+            for scene in result.scenes
+        ],
     )
 
 

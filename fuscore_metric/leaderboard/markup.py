@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 _MARKDOWN = re.compile(r"([\\`*_\[\]<>|~#&])")
@@ -53,6 +56,16 @@ def markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]], left:
     """A Markdown table of cells that are escaped already; the first `left` columns are text."""
     rule = ["---" if n < left else "---:" for n in range(len(headings))]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in (headings, rule, *rows))
+
+
+def csv_table(headings: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """A CSV table; a number that does not exist, or None, is an empty cell."""
+    text = io.StringIO()
+    write = csv.writer(text, lineterminator="\n").writerow
+    write(headings)
+    for row in rows:
+        write("" if isinstance(one, float) and math.isnan(one) else one for one in row)
+    return text.getvalue().rstrip("\n")
 
 
 def latex_table(

@@ -283,15 +283,33 @@ def _choose_scenes(scores: pd.DataFrame) -> _Design:
             f"THE MEANS ARE NOT COMPARABLE: {_count(int(complete.sum()), 'scene')} of {len(has)} "
             "has a score of every method, so each mean is over the method's own scenes. Ranks, win "
             "rates and tests compare two methods at a time, on the scenes that both have."
+            f"{_worth_dropping(has)}"
         )
     elif left_out:
         absent = (~has).sum().sort_values(ascending=False, kind="stable")
         worst = [f"{name} ({number})" for name, number in absent.items() if number][:3]
         notes.append(
             f"{_count(len(left_out), 'scene')} of {len(has)} left out, where a method has no "
-            f"score; most are missing from {', '.join(worst)}."
+            f"score; most are missing from {', '.join(worst)}.{_worth_dropping(has)}"
         )
     return _Design(tuple(map(str, has.index[counts])), left_out, tuple(notes), paired)
+
+
+def _worth_dropping(has: pd.DataFrame) -> str:
+    """Say without which methods more scenes would count, those that lack most of them first.
+
+    Args:
+        has: Scenes x methods, whether there is a score.
+    """
+    order = (~has).sum().sort_values(ascending=False, kind="stable")
+    counts, won = int(has.all(axis=1).sum()), []
+    for number in range(1, len(order) - 1):  # two are left at least, to be compared
+        without = list(order.index[:number])
+        now = int(has.drop(columns=without).all(axis=1).sum())
+        if now > counts:
+            counts = now
+            won.append(f"without {' and '.join(without)}, {_count(now, 'scene')}")
+    return f" Scenes can be won back: {'; '.join(won[:3])} would count." if won else ""
 
 
 def _count(number: int, thing: str) -> str:

@@ -1,4 +1,4 @@
-"""A leaderboard -> a table for a terminal, Markdown, LaTeX or JSON.
+"""A leaderboard -> a table for a terminal, Markdown, LaTeX, CSV or JSON.
 
 Every one of them says which weights scored and what those learned from.
 """
@@ -17,6 +17,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fuscore_metric.leaderboard.markup import (
+    csv_table,
     escape_latex,
     escape_markdown,
     latex_table,
@@ -148,6 +149,30 @@ def as_latex(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
         caption=" ".join([_legend(board), *board.notes]),
         label="tab:fuscore",
         statement=provenance(settings),
+    )
+
+
+def as_csv(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
+    """All numbers of the methods as CSV; one that does not exist is an empty cell.
+
+    Args:
+        board: The leaderboard.
+        settings: Of the run, as `read_results` gives them.
+    """
+    numbers = ("mean", "low", "high", "std", "mean_rank", "win_rate", "groups", "scenes")
+    aspects = _aspect_names(board)
+    statement = " ".join([provenance(settings), *board.notes])
+    return csv_table(
+        ["method", *numbers, *aspects, "statement"],
+        [
+            [
+                summary.method,
+                *(getattr(summary, name) for name in numbers),
+                *(summary.aspects.get(name) for name in aspects),
+                statement,
+            ]
+            for summary in board.methods
+        ],
     )
 
 

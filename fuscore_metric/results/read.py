@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,7 +39,7 @@ class Results:
     settings: dict[str, Any]
 
 
-def read_results(path: Path) -> Results:
+def read_results(path: str | os.PathLike[str]) -> Results:
     """Read a run folder, also of a run that was killed or still runs, or a table of one.
 
     Args:
@@ -48,6 +49,7 @@ def read_results(path: Path) -> Results:
         InputError: It is not there, or not a results table.
         MissingPackageError: pandas or pyarrow is missing.
     """
+    path = Path(path)
     require("Reading results", "pandas", "pyarrow", install="fuscore-metric[report]")
     if not path.exists():
         raise InputError(f"Expected a results table or run folder, got {str(path)!r}: not there")

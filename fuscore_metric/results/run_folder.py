@@ -25,6 +25,7 @@ from fuscore_metric.results.rows import COLUMNS, FILES, NAMES, Entry, Row
 from fuscore_metric.results.settings import RunSettings
 from fuscore_metric.results.stamps import Stamps, stamp
 from fuscore_metric.results.tables import (
+    BOARD_FILES,
     CSV_FILE,
     PARQUET_FILE,
     removed_on_failure,
@@ -204,7 +205,7 @@ def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -
 
 def _begin_anew(path: Path, *, overwrite: bool) -> None:
     """Remove the rows and tables in a folder; those of nobody knows what only if told to."""
-    names = JOURNAL_FILE, CSV_FILE, PARQUET_FILE, PARTS_FOLDER
+    names = JOURNAL_FILE, CSV_FILE, PARQUET_FILE, PARTS_FOLDER, *BOARD_FILES.values()
     found = [path / name for name in names if os.path.lexists(path / name)]
     if found and not overwrite:
         raise InputError(
@@ -262,7 +263,7 @@ def replace_text(path: Path, text: str) -> None:
     new = path.with_name(f".{path.name}.new")
     try:
         with removed_on_failure(new):
-            with new.open("w") as file:
+            with new.open("w", encoding="utf-8") as file:
                 file.write(text)
                 file.flush()
                 os.fsync(file.fileno())  # else, after a power cut, the file could be there, empty

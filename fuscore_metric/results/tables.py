@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 METADATA_KEY = b"fuscore"
 """Where a Parquet file has the settings, as JSON."""
 CSV_FILE, PARQUET_FILE = "results.csv", "results.parquet"
+BOARD_FILES = {
+    "csv": "leaderboard.csv",
+    "json": "leaderboard.json",
+    "latex": "leaderboard.tex",
+    "markdown": "leaderboard.md",
+}
+"""The leaderboard's files in a run folder, by format."""
 
 
 def schema(settings: str) -> Any:

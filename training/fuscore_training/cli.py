@@ -20,6 +20,7 @@ app = typer.Typer(
     name="fuscore-train",
     help="Make FuScore's weights from ratings. `fuscore-train RECIPE.yaml` is short for `train`.",
     no_args_is_help=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     pretty_exceptions_enable=False,
 )
 

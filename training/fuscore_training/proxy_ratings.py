@@ -29,6 +29,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from fuscore_metric.folders import is_image_name
 from fuscore_training.classic_fusions import (
     CLASSIC_FUSIONS,
     Image,
@@ -45,7 +46,6 @@ from fuscore_training.sub_scores import SourcePair, SubScores
 log = logging.getLogger(__name__)
 
 SETS = ("VIFB", "TNO", "RoadScene", "MSRS", "M3FD", "FMB")
-IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"}
 
 HITS: dict[str, tuple[float, float, float, float]] = {
     "noise": (0.5, 0.7, 1.6, 0.5),
@@ -143,7 +143,7 @@ def find_scenes(data: Path) -> list[Scene]:
 
 
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted(p for p in folder.glob("*") if is_image_name(p.name))
 
 
 def make_proxy_ratings(data: Path, out: Path, config: ProxyConfig | None = None) -> RatingsTable:
