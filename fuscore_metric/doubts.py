@@ -64,7 +64,7 @@ class Doubts:
     def _say(self, kind: str, message: str) -> None:
         if kind not in self._said:
             self._said.add(kind)
-            warnings.warn(message, UserWarning, stacklevel=2)
+            warnings.warn(message, UserWarning, stacklevel=1)
 
 
 def turned_by_exif(picture: Picture) -> str:
