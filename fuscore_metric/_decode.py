@@ -9,7 +9,7 @@ import os
 import stat
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
@@ -111,7 +111,7 @@ class Header(NamedTuple):
     Attributes:
         height: In pixels, as displayed.
         width: Likewise.
-        orientation: By EXIF; 1 if the pixels are stored as they are displayed.
+        orientation: By EXIF, from 1 to 8; 1 if the pixels are stored as they are displayed.
     """
 
     height: int
@@ -149,8 +149,7 @@ def pil_orientation(image: Image.Image, name: str, argument: str) -> int:
     source = _called_pil(image)
     with _reported(name, source), _strict_loading, _unmapped(image):
         _check_header(image, name, source, thermal=argument == "ir")
-        found: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-        return found
+        return _turn(image.tag_v2 if image.format == "TIFF" else image.getexif())  # type: ignore[attr-defined]
 
 
 def content(file: IO[bytes] | Readable, name: str) -> bytes:
@@ -175,7 +174,9 @@ _TURNED = (5, 6, 7, 8)
 
 def _orientation(image: Image.Image, file: File) -> int:
     """EXIF orientation, without decoding the picture where that can be avoided."""
-    if image.format != "PNG":
+    if image.format == "TIFF":
+        exif = image.tag_v2  # type: ignore[attr-defined]
+    elif image.format != "PNG":
         exif = image.getexif()
     elif _notes_behind_pixels(file):
         image.load()  # those behind the pixels count, even if there are others before them
@@ -183,8 +184,12 @@ def _orientation(image: Image.Image, file: File) -> int:
     else:
         # Pillow's own way would decode a PNG to look for them.
         exif = Image.Image.getexif(image)
-    found: int = exif.get(ExifTags.Base.Orientation, 1)
-    return found
+    return _turn(exif)
+
+
+def _turn(tags: Mapping[int, Any]) -> int:
+    found: Any = tags.get(ExifTags.Base.Orientation)
+    return int(found) if found in range(2, 9) else 1  # files may hold anything there
 
 
 def _notes_behind_pixels(source: File) -> bool:
