@@ -1,16 +1,17 @@
-"""Paths, PIL images, arrays, tensors -> raw pixels (N, C, H, W): the first step of `images`.
+"""Files, PIL images, arrays, tensors -> raw pixels (N, C, H, W): the first step of `images`.
 
 Raw means: with the numbers and the dtype they came with. Whatever is broken, hostile or ambiguous
 about a file or a shape ends here, in one error, `InputError`.
 """
 
+import io
 import os
 import stat
 import struct
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from typing import Any, TypeAlias
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import IO, Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +30,19 @@ MAX_PIXELS = 64_000_000
 FORMATS = ("BMP", "DIB", "GIF", "JPEG", "JPEG2000", "PNG", "PPM", "TIFF", "WEBP")
 """Formats of files, by Pillow's names; what it has beyond them is rare, and hardly tested there."""
 
-ImageLike: TypeAlias = str | os.PathLike[str] | Image.Image | npt.NDArray[Any] | Tensor
+
+class Readable(Protocol):
+    """A file that is not opened yet, such as a `zipfile.Path`."""
+
+    def read_bytes(self) -> bytes:
+        """Return the content of the file."""
+        ...
+
+
+File: TypeAlias = str | os.PathLike[str] | bytes
+"""A path, or the content of a file."""
+
+ImageLike: TypeAlias = File | IO[bytes] | Readable | Image.Image | npt.NDArray[Any] | Tensor
 """One image, or (numpy, tensor) a batch of them."""
 
 _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
@@ -76,7 +89,7 @@ def check_size(height: int, width: int, name: str) -> None:
 def raw_pixels(images: ImageLike, name: str, argument: str) -> Tensor:
     """One non-list input -> (N, C, H, W) in its own dtype, N > 0, C in 1, 3, 4."""
     thermal = argument == "ir"
-    if isinstance(images, (str, os.PathLike)):
+    if isinstance(images, (str, os.PathLike, bytes)):
         return _channels_first(_read_file(images, name, thermal=thermal))
     if isinstance(images, Image.Image):
         return _channels_first(_read_pil(images, name, thermal=thermal))
@@ -92,51 +105,97 @@ def raw_pixels(images: ImageLike, name: str, argument: str) -> Tensor:
     )
 
 
-def file_size(path: str | os.PathLike[str], name: str, argument: str) -> tuple[int, int]:
-    """Check an image file's header and say what size its picture will have.
+class Header(NamedTuple):
+    """What the header of an image file says.
+
+    Attributes:
+        height: In pixels, as displayed.
+        width: Likewise.
+        orientation: By EXIF, from 1 to 8; 1 if the pixels are stored as they are displayed.
+    """
+
+    height: int
+    width: int
+    orientation: int
+
+
+def file_header(file: File, name: str, argument: str) -> Header:
+    """Check an image file's header and say what it tells of the picture.
 
     Args:
-        path: The file.
+        file: The file.
         name: How the error calls the image.
         argument: `ir`, `vis` or `fused`: the rule for 16 bits.
-
-    Returns:
-        (height, width) in pixels, as displayed.
 
     Raises:
         InputError: The header alone shows that the file cannot be used.
     """
-    source = repr(os.fspath(path))
-    with _opened(path, name, source) as image:
+    source = _called(file)
+    with _opened(file, name, source) as image:
         _check_header(image, name, source, thermal=argument == "ir")
         width, height = image.size
+        orientation = _orientation(image, file)
         # Pillow gives a TIFF's size as displayed, and that of others as stored.
-        turned = image.format != "TIFF" and _orientation(image, path) in _TURNED
-    return (width, height) if turned else (height, width)
+        turned = image.format != "TIFF" and orientation in _TURNED
+    return Header(*((width, height) if turned else (height, width)), orientation)
+
+
+def pil_orientation(image: Image.Image, name: str, argument: str) -> int:
+    """EXIF orientation of a PIL image: to find it, Pillow may decode the image.
+
+    Raises:
+        InputError: The image cannot be used.
+    """
+    source = _called_pil(image)
+    with _reported(name, source), _strict_loading, _unmapped(image):
+        _check_header(image, name, source, thermal=argument == "ir")
+        return _turn(image.tag_v2 if image.format == "TIFF" else image.getexif())  # type: ignore[attr-defined]
+
+
+def content(file: IO[bytes] | Readable, name: str) -> bytes:
+    """Read a file that somebody else opened, from its beginning.
+
+    Raises:
+        InputError: It cannot be read, or was opened as text.
+    """
+    with _reported(name, type(file).__name__):
+        if isinstance(file, io.TextIOBase):
+            raise OSError("opened as text: use the mode 'rb'")
+        if hasattr(file, "read_bytes"):
+            return bytes(file.read_bytes())
+        with suppress(AttributeError, io.UnsupportedOperation):
+            file.seek(0)  # as Pillow does: whoever has just written it stands at its end
+        return bytes(file.read())
 
 
 # Orientations in which height and width change places.
 _TURNED = (5, 6, 7, 8)
 
 
-def _orientation(image: Image.Image, path: str | os.PathLike[str]) -> int:
+def _orientation(image: Image.Image, file: File) -> int:
     """EXIF orientation, without decoding the picture where that can be avoided."""
-    if image.format != "PNG":
+    if image.format == "TIFF":
+        exif = image.tag_v2  # type: ignore[attr-defined]
+    elif image.format != "PNG":
         exif = image.getexif()
-    elif _notes_behind_pixels(path):
+    elif _notes_behind_pixels(file):
         image.load()  # those behind the pixels count, even if there are others before them
         exif = image.getexif()
     else:
         # Pillow's own way would decode a PNG to look for them.
         exif = Image.Image.getexif(image)
-    found: int = exif.get(ExifTags.Base.Orientation, 1)
-    return found
+    return _turn(exif)
 
 
-def _notes_behind_pixels(path: str | os.PathLike[str]) -> bool:
+def _turn(tags: Mapping[int, Any]) -> int:
+    found: Any = tags.get(ExifTags.Base.Orientation)
+    return int(found) if found in range(2, 9) else 1  # files may hold anything there
+
+
+def _notes_behind_pixels(source: File) -> bool:
     """Whether a PNG has text or EXIF after its pixels; only the chunks' headers are read."""
     behind = False
-    with open(path, "rb") as file:
+    with _binary(source) as file:
         file.seek(8)  # the signature
         while len(header := file.read(8)) == 8:
             length, kind = struct.unpack(">I4s", header)
@@ -207,34 +266,54 @@ def _dtype_message(name: str, accepted: str, got: str) -> str:
     return f"Expected `{name}` with dtype {accepted}, got {got}{hints.get(got, hint)}"
 
 
-def _read_file(path: str | os.PathLike[str], name: str, *, thermal: bool) -> npt.NDArray[Any]:
+def _read_file(file: File, name: str, *, thermal: bool) -> npt.NDArray[Any]:
     """Read one image file; the result and the errors are those of `_read_pil`.
 
     Args:
-        path: The file.
+        file: The file.
         name: How the error calls the image.
         thermal: Whether 16-bit values are sensor counts, see `_read_pil`.
     """
-    source = repr(os.fspath(path))  # repr keeps a path with a newline on one line
-    with _opened(path, name, source) as image:
+    source = _called(file)
+    with _opened(file, name, source) as image:
         return _read(image, name, source, thermal=thermal)
 
 
+def _called(file: File) -> str:
+    """How errors call a file."""
+    if isinstance(file, bytes):
+        return f"{len(file)} bytes"
+    return repr(os.fspath(file))  # repr keeps a path with a newline on one line
+
+
 @contextmanager
-def _opened(path: str | os.PathLike[str], name: str, source: str) -> Iterator[Image.Image]:
+def _opened(file: File, name: str, source: str) -> Iterator[Image.Image]:
     """Open an image file; whatever goes wrong inside becomes an `InputError`."""
-    with _reported(name, source), _strict_loading:
-        _check_kind(path)
-        # Not by its path, see `_unmapped`.
-        with open(path, "rb") as file, Image.open(file, formats=FORMATS) as image:
-            yield image
+    # Not by its path, see `_unmapped`.
+    with (
+        _reported(name, source),
+        _strict_loading,
+        _binary(file) as opened,
+        Image.open(opened, formats=FORMATS) as image,
+    ):
+        yield image
+
+
+def _binary(file: File) -> IO[bytes]:
+    """Open what is a file of bytes, on a disk or in memory."""
+    if isinstance(file, bytes):
+        if not file:
+            raise OSError("the file is empty")
+        return io.BytesIO(file)
+    _check_kind(file)
+    return open(file, "rb")
 
 
 def _check_kind(path: str | os.PathLike[str]) -> None:
     """Refuse what is no file of bytes: a pipe would be waited for, a device may never end."""
     found = os.stat(path)
     if stat.S_ISDIR(found.st_mode):
-        raise OSError("Is a directory")
+        raise OSError("Is a directory; `fuscore rank` scores folders")
     if not stat.S_ISREG(found.st_mode):
         raise OSError("a pipe or device, not a file")
     if found.st_size == 0:
@@ -270,21 +349,26 @@ def _read_pil(image: Image.Image, name: str, *, thermal: bool) -> npt.NDArray[An
             Pillow keeps only their high byte, in which 12- or 14-bit counts all but vanish.
 
     Returns:
-        (H, W, 3) uint8, or (H, W) uint16, int32 or float32 for the modes I;16*, I and F.
+        (H, W, 3) uint8, or (H, W) uint16, int32 or float32 for the modes I;16*, I and F. Of `ir`
+        with four channels (H, W, 4) uint8: what the fourth is has to be looked at.
 
     Raises:
         InputError: If it is too small, too large, broken, or has several frames.
     """
-    source = f"a PIL image of mode {image.mode}"
+    source = _called_pil(image)
     with _reported(name, source), _strict_loading, _unmapped(image):
         return _read(image, name, source, thermal=thermal)
+
+
+def _called_pil(image: Image.Image) -> str:
+    return f"a PIL image of mode {image.mode}"
 
 
 def _read(image: Image.Image, name: str, source: str, *, thermal: bool) -> npt.NDArray[Any]:
     """Check the header of an opened image, then decode it."""
     _check_header(image, name, source, thermal=thermal)
     image = ImageOps.exif_transpose(image)  # decodes
-    if image.mode not in _NUMERIC_MODES:
+    if image.mode not in _NUMERIC_MODES and not (thermal and image.mode == "RGBA"):
         image = image.convert("RGB")
     return np.array(image)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -160,7 +161,7 @@ def _smoothed(maps: Tensor, sigma: float) -> Tensor:
 
 def _check_options(aspect: str, steps: int, smooth: float) -> None:
     build_prompt(aspect)
-    if not isinstance(steps, int) or steps < 1:
+    if not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ValueError(f"Expected `steps` to be a positive integer, got {steps!r}")
     if not (math.isfinite(smooth) and smooth >= 0):
         raise ValueError(f"Expected `smooth` to be finite and not negative, got {smooth!r}")

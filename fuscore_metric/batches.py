@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 from typing_extensions import Self
 
+from fuscore_metric.doubts import Doubts
 from fuscore_metric.images import InputError, to_batch, unit_bytes
 from fuscore_metric.pictures import Picture
 from fuscore_metric.placement import to_device
@@ -123,6 +124,7 @@ class Decoder:
             other after each operation, and one that has to share its core holds up all. Decoding
             beside them cost twice its own time.
         device: Where the batches go.
+        doubts: Told of the sources.
     """
 
     def __init__(
@@ -132,8 +134,10 @@ class Decoder:
         *,
         ahead: bool,
         device: torch.device = CPU,
+        doubts: Doubts | None = None,
     ) -> None:
         self._triples, self._device = triples, device
+        self._doubts = doubts or Doubts()
         self._first: dict[int, int] = {}  # the triple that a source pair is read from
         order = [(r, p) for batch in batches for r, p in zip(batch.rows, batch.pairs, strict=True)]
         for row, pair in order:
@@ -165,7 +169,11 @@ class Decoder:
             needed_by[pair].append(row)
         triples = [self._triples[self._first[pair]] for pair in needed_by]
         rows = list(needed_by.values())
-        ir, vis = (self._stack([triple[n] for triple in triples], rows) for n in range(2))
+        sources = [[triple[n] for triple in triples] for n in range(2)]
+        raw = [self._raw(pictures, rows) for pictures in sources]
+        for one in zip(*sources, *raw, strict=True):
+            self._doubts.swapped(*one)
+        ir, vis = (self._finished(*both, rows) for both in zip(sources, raw, strict=True))
         return ir, vis
 
     def fused(self, batch: Batch) -> Tensor:
@@ -174,21 +182,32 @@ class Decoder:
         Raises:
             BrokenFileError: A file is broken, or values are out of range.
         """
-        return self._stack([self._triples[row][2] for row in batch.rows], [[r] for r in batch.rows])
+        pictures, rows = [self._triples[row][2] for row in batch.rows], [[r] for r in batch.rows]
+        return self._finished(pictures, self._raw(pictures, rows), rows)
 
-    def _stack(self, pictures: Sequence[Picture], needed_by: Sequence[Sequence[int]]) -> Tensor:
+    def _raw(self, pictures: Sequence[Picture], needed_by: Sequence[Sequence[int]]) -> list[Tensor]:
+        """What `Picture.decode` returns."""
         for picture in pictures:
             self._start(picture)
         # Taken out, so that nothing is held twice. Should they be wanted again, after memory ran
         # out or another file was broken, they are decoded again.
-        waiting = [self._futures.pop(picture) for picture in pictures]
-        raw = [
-            _reported(future.result, rows) for future, rows in zip(waiting, needed_by, strict=True)
+        waiting = {picture: self._futures.pop(picture) for picture in set(pictures)}
+        return [
+            _reported(waiting[picture].result, rows)
+            for picture, rows in zip(pictures, needed_by, strict=True)
         ]
+
+    def _finished(
+        self,
+        pictures: Sequence[Picture],
+        raw: Sequence[Tensor],
+        needed_by: Sequence[Sequence[int]],
+    ) -> Tensor:
+        """What was decoded as a batch on the device."""
         if all(picture.is_file for picture in pictures) and {x.dtype for x in raw} == {torch.uint8}:
             # Bytes are moved before they become floats: that is a quarter of the copying, and the
             # arithmetic is the GPU's.
-            return unit_bytes(to_device(to_batch(raw), self._device))
+            return unit_bytes(to_device(to_batch(list(raw)), self._device))
         loaded = [
             _reported(partial(picture.pixels, one), rows)
             for picture, one, rows in zip(pictures, raw, needed_by, strict=True)

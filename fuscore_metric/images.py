@@ -1,15 +1,19 @@
 """Any input -> (3, H, W) float32 in [0, 1] -> batches and model sizes: where the data flow begins.
 
-Two doors. `as_images` is the friendly one: paths, PIL images, numpy arrays and tensors, each looked
+Two doors. `as_images` is the friendly one: files, PIL images, numpy arrays and tensors, each looked
 at closely (`pictures` puts files off until they are needed). `check_batch` guards the exact one,
 `FuScore.forward`, for the cost of a shape test.
 """
 
 import math
-from collections.abc import Sequence
-from typing import Protocol, TypeAlias
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +23,7 @@ from fuscore_metric._decode import (
     ImageLike,
     InputError,
     check_size,
+    content,
     raw_pixels,
 )
 
@@ -31,15 +36,21 @@ __all__ = [
     "as_images",
     "check_batch",
     "check_triples",
+    "each_image",
     "fit_pixels",
-    "one_image",
+    "holds_images",
+    "plain",
+    "raw_images",
     "resize",
     "to_batch",
     "unit_bytes",
     "unit_range",
 ]
 
-ImagesLike: TypeAlias = ImageLike | Sequence[ImageLike]
+ImagesLike: TypeAlias = ImageLike | Iterable[ImageLike]
+
+# "https://...", which `Path` makes "https:/..."; a single letter is a drive of Windows.
+_URL = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
 
 # How far beyond [0, 1] a float may lie: the overshoot of somebody's resize, not another scale.
 _TOLERANCE = 1e-4
@@ -64,10 +75,11 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
     or WebP, of one still image; what else Pillow opens can be given as a PIL image.
 
     Args:
-        images: A path, a PIL image, a numpy array (H, W), (H, W, C) or (N, H, W, C), a tensor
-            (C, H, W) or (N, C, H, W), with C = 1, 3 or 4; or a sequence of single images of any
-            of these kinds. dtypes: uint8, uint16, float16, float32, float64; tensors also
-            bfloat16.
+        images: A file (a path, an open binary file, its content as bytes, a `zipfile.Path`), a PIL
+            image, a numpy array (H, W), (H, W, C) or (N, H, W, C), a tensor (C, H, W) or
+            (N, C, H, W), with C = 1, 3 or 4; or anything that yields single images of any of these
+            kinds: a list, a generator, a column of a table, an array of paths. dtypes: uint8,
+            uint16, float16, float32, float64; tensors also bfloat16.
         argument: `ir`, `vis` or `fused`: named in errors, and the rule for 16 bits. Any other name
             follows the rule of `fused`.
 
@@ -79,17 +91,111 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
     Raises:
         InputError: On anything else, in one line.
     """
-    if isinstance(images, Sequence) and not isinstance(images, (str, bytes)):
-        if not images:
-            raise InputError(f"Expected `{argument}` with at least one image, got none")
-        return [one_image(image, f"{argument}[{i}]", argument) for i, image in enumerate(images)]
-    raw = raw_pixels(images, argument, argument)  # (N, C, H, W)
-    names = [f"{argument}[{i}]" for i in range(len(raw))] if len(raw) > 1 else [argument]
+    if not holds_images(images):
+        return [unit_range(*raw) for raw in raw_images(images, argument, argument)]
+    found = [
+        unit_range(*raw)
+        for name, image in each_image(images, argument)
+        for raw in raw_images(image, name, argument, single=True)
+    ]
+    if not found:
+        raise InputError(f"Expected `{argument}` with at least one image, got none")
+    return found
+
+
+def holds_images(images: ImagesLike) -> TypeGuard[Iterable[ImageLike]]:
+    """Whether this holds images one by one; an array or a tensor of numbers does not."""
+    if isinstance(images, np.ndarray):
+        return images.ndim == 1 and images.dtype.kind in "OUT"  # objects and texts
+    # Strings, open files and tensors are iterable too; dictionaries and sets have no order.
+    others = (str, os.PathLike, bytes, bytearray, memoryview, Image.Image, Tensor, Mapping, Set)
+    if isinstance(images, others) or _is_open_file(images):
+        return False
+    return isinstance(images, Iterable)
+
+
+def each_image(images: Iterable[ImageLike], argument: str) -> Iterator[tuple[str, ImageLike]]:
+    """Name the images of what `holds_images`, one after the other.
+
+    Whatever makes its images when asked for them may use one piece of memory for all. So a tensor
+    that is not from a list is copied before the next one is asked for; what is no tensor is copied
+    when it is converted.
+
+    Yields:
+        How errors call an image, and the image.
+    """
+    lazy = not isinstance(images, (list, tuple))
+    for number, image in enumerate(images):
+        copied = image.clone() if lazy and isinstance(image, Tensor) else image
+        yield f"{argument}[{number}]", copied
+
+
+def plain(image: Any, name: str) -> Any:
+    """Bring files to one of two forms, a path (str) or their content (bytes); keep the rest.
+
+    Raises:
+        InputError: It is a URL, or an open file that cannot be read.
+    """
+    if isinstance(image, (str, os.PathLike)):
+        path = os.path.expanduser(str(os.fsdecode(image)))
+        if _URL.match(path) and not os.path.exists(path):
+            raise InputError(
+                f"Expected `{name}` as a file on this machine, got the URL {path[:200]!r}: "
+                "URLs are not read, download it first"
+            )
+        return path
+    if isinstance(image, (bytearray, memoryview)):
+        return bytes(image)
+    return content(image, name) if _is_open_file(image) else image
+
+
+def _is_open_file(image: Any) -> bool:
+    return hasattr(image, "read") or hasattr(image, "read_bytes")
+
+
+class RawImage(NamedTuple):
+    """What `unit_range` takes.
+
+    Attributes:
+        pixels: (C, H, W) with C = 1, 3 or 4, as they came.
+        name: How errors call the image.
+        argument: `ir`, `vis` or `fused`.
+        sound: Whether floats are known to lie in [0, 1].
+    """
+
+    pixels: Tensor
+    name: str
+    argument: str
+    sound: bool
+
+
+def raw_images(
+    images: ImagesLike, name: str, argument: str, *, single: bool = False
+) -> list[RawImage]:
+    """Read one image, or a batch of them, with the numbers as they came.
+
+    Args:
+        images: One image, or an array or a tensor of several.
+        name: How errors call it.
+        argument: `ir`, `vis` or `fused`.
+        single: Whether only one image will do.
+
+    Raises:
+        InputError: It cannot be used.
+    """
+    raw = raw_pixels(plain(images, name), name, argument)  # (N, C, H, W)
+    several = len(raw) > 1
+    if single and several:
+        raise InputError(
+            f"Expected `{name}` as one image, got a batch of {len(raw)}: a list holds single images"
+        )
     # A batch is looked at once: a look at each image would make a GPU wait for each.
     sound = raw.is_floating_point() and _in_unit_range(raw[:, :3])
     # unbind, not raw[i]: the backward pass of each raw[i] fills a tensor of the whole batch's size
-    images_of_batch = zip(raw.unbind(), names, strict=True)
-    return [unit_range(pixels, name, argument, sound=sound) for pixels, name in images_of_batch]
+    return [
+        RawImage(pixels, f"{name}[{n}]" if several else name, argument, sound)
+        for n, pixels in enumerate(raw.unbind())
+    ]
 
 
 class Sized(Protocol):
@@ -284,26 +390,7 @@ def _size(image: Sized) -> str:
     return "x".join(str(side) for side in image.shape[-2:])
 
 
-def one_image(image: ImageLike, name: str, argument: str) -> Tensor:
-    """One element of a list -> (3, H, W) float32 in [0, 1]; the rules are those of `as_images`.
-
-    Args:
-        image: One image.
-        name: How the error calls it.
-        argument: `ir`, `vis` or `fused`.
-
-    Raises:
-        InputError: It cannot be used, or is a batch of several.
-    """
-    raw = raw_pixels(image, name, argument)  # (N, C, H, W)
-    if len(raw) != 1:
-        raise InputError(
-            f"Expected `{name}` as one image, got a batch of {len(raw)}: a list holds single images"
-        )
-    return unit_range(raw[0], name, argument)  # (3, H, W)
-
-
-def unit_range(pixels: Tensor, name: str, argument: str, *, sound: bool = False) -> Tensor:
+def unit_range(pixels: Tensor, name: str, argument: str, sound: bool = False) -> Tensor:
     """Raw pixels of one image -> what models take; the rules are those of `as_images`.
 
     Args:

@@ -143,7 +143,7 @@ class FuScore(nn.Module):
         revision: str | None = None,
         adapter: str | Path | None = None,
         adapter_revision: str | None = None,
-        device: str | torch.device | None = None,
+        device: str | int | torch.device | None = None,
         dtype: str | torch.dtype | None = None,
         device_map: str | dict[str, Any] | None = None,
         quantize: str | None = None,
@@ -160,8 +160,8 @@ class FuScore(nn.Module):
             revision: Hub revision; pin a commit hash for scores that must not change.
             adapter: Directory or hub id of an adapter's checkpoint.
             adapter_revision: Its hub revision.
-            device: Where to compute: "cpu", "cuda", "cuda:1", "mps". By default on the GPU where
-                CUDA is available, else on the CPU.
+            device: Where to compute: "cpu", "cuda", "cuda:1" or 1, "mps". By default on the GPU
+                where CUDA is available, else on the CPU.
             dtype: "float32", "bfloat16", or "float16" for families known to be safe in it. By
                 default float32, for the big families bfloat16 on anything but a CPU.
             device_map: Instead of `device`, for a big model over several devices: "auto", or parts
@@ -187,7 +187,9 @@ class FuScore(nn.Module):
             local_files_only=local_files_only,
         )
         family = backbone_class(found.spec.family)
-        place = check_device(device or ("cpu" if quantize == INT8 else default_device()))
+        if device is None:
+            device = "cpu" if quantize == INT8 else default_device()
+        place = check_device(device)
         on_cpu = place.type == "cpu" and (device_map is None or not torch.cuda.is_available())
         dtype = choose_dtype(dtype, family, on_cpu=on_cpu)
         family.check_options(device_map=device_map, quantize=quantize)

@@ -7,21 +7,24 @@ wrong size, and is scored in the memory of a few.
 from __future__ import annotations
 
 import math
-import os
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
+from PIL import Image
 from torch import Tensor
+from typing_extensions import Self
 
-from fuscore_metric._decode import InputError, file_size, raw_pixels
+from fuscore_metric._decode import InputError, file_header, pil_orientation, raw_pixels
+from fuscore_metric.doubts import Doubts, refuse_rgbt, turned_by_exif
 from fuscore_metric.images import (
-    ImageLike,
     ImagesLike,
-    as_images,
     check_triples,
-    one_image,
+    each_image,
+    holds_images,
+    plain,
+    raw_images,
     unit_range,
 )
 
@@ -34,20 +37,25 @@ class Picture:
         name: How errors of decoding call it, such as `fused[2]`.
         argument: `ir`, `vis` or `fused`.
         shape: (3, H, W).
-        source: A file, or finished pixels.
-        given: What tells it from others before its pixels are known: a path, the caller's object.
+        source: A path, the content of a file, or finished pixels.
+        given: What alone tells it from others: the file, or the tensor that carries a graph. None
+            where its pixels do.
+        device: Where the tensor is that it was given as; None for what was no tensor.
+        orientation: By EXIF; 1 if it was not turned.
     """
 
     name: str
     argument: str
     shape: tuple[int, ...]
-    source: str | Tensor
-    given: Hashable
+    source: str | bytes | Tensor
+    given: Hashable = None
+    device: torch.device | None = None
+    orientation: int = 1
 
     @property
     def is_file(self) -> bool:
         """Whether the pixels are still in a file."""
-        return isinstance(self.source, str)
+        return not isinstance(self.source, Tensor)
 
     @property
     def bytes(self) -> int:
@@ -65,7 +73,8 @@ class Picture:
         raw = raw_pixels(self.source, self.name, self.argument)[0]  # (C, H, W)
         if tuple(raw.shape[-2:]) != self.shape[-2:]:
             raise InputError(f"Expected `{self.name}` as it was, got a file that changes meanwhile")
-        return raw
+        refuse_rgbt(raw, self.name, self.argument)
+        return raw[:3]
 
     def pixels(self, decoded: Tensor) -> Tensor:
         """Bring what `decode` returned to (3, H, W) float32 in [0, 1].
@@ -77,6 +86,20 @@ class Picture:
             return decoded
         return unit_range(decoded, self.name, self.argument)
 
+    def loaded(self) -> Self:
+        """The same, its file read.
+
+        Raises:
+            InputError: The file is broken, or values are out of range.
+        """
+        return replace(self, source=self.pixels(self.decode()))
+
+    def detached(self) -> Self:
+        """The same without a graph."""
+        if not isinstance(self.source, Tensor) or not self.source.requires_grad:
+            return self
+        return replace(self, source=self.source.detach(), given=None)
+
 
 def open_pictures(images: ImagesLike, argument: str) -> list[Picture]:
     """Look at images without decoding files; takes what `images.as_images` takes.
@@ -84,12 +107,16 @@ def open_pictures(images: ImagesLike, argument: str) -> list[Picture]:
     Raises:
         InputError: An image cannot be used, as far as can be seen now.
     """
-    if isinstance(images, (str, os.PathLike)):
-        return [_open(images, argument, argument)]
-    if isinstance(images, Sequence) and not isinstance(images, bytes) and images:
-        return [_open(image, f"{argument}[{n}]", argument) for n, image in enumerate(images)]
-    whole = as_images(images, argument)
-    return [_ready(pixels, argument, _place(pixels)) for pixels in whole]
+    if not holds_images(images):
+        return _open(images, argument, argument)
+    found = [
+        picture
+        for name, image in each_image(images, argument)
+        for picture in _open(image, name, argument, single=True)
+    ]
+    if not found:
+        raise InputError(f"Expected `{argument}` with at least one image, got none")
+    return found
 
 
 def open_triples(
@@ -111,7 +138,13 @@ def join(
     Raises:
         InputError: The three do not belong together.
     """
-    check_triples(ir, vis, fused)
+    try:
+        check_triples(ir, vis, fused)
+    except InputError as error:
+        turned = next((one for one in (*ir, *vis, *fused) if one.orientation != 1), None)
+        if turned is None:
+            raise
+        raise InputError(f"{error}; {turned_by_exif(turned)}") from error
     repeated = [one * len(fused) if len(one) == 1 else one for one in (ir, vis)]
     return list(zip(*repeated, fused, strict=True))
 
@@ -137,14 +170,18 @@ def load_triples(
         [one.pixels(one.decode()) for one in column] for column in zip(*triples, strict=True)
     )
     loaded_ir, loaded_vis, loaded_fused = columns
+    doubts = Doubts()
+    doubts.turned(triples)
+    for triple, *pixels in zip(triples, loaded_ir, loaded_vis, strict=True):
+        doubts.swapped(*triple[:2], *pixels)
     return loaded_ir, loaded_vis, loaded_fused
 
 
 def source_pairs(triples: Sequence[tuple[Picture, Picture, Picture]]) -> list[int]:
     """Number the source pair of each triple: equal where both sources are the same picture.
 
-    The same are: one path, one object, one place in memory, and tensors of equal numbers. Images
-    that carry a graph are only one and the same object, so that each gets its own gradient.
+    The same are: one path, files and pixels of equal content. Images that carry a graph are only
+    one and the same object, so that each gets its own gradient.
     """
     known = _Known(ir for ir, _, _ in triples), _Known(vis for _, vis, _ in triples)
     numbers: dict[tuple[int, int], int] = {}
@@ -159,7 +196,7 @@ class _Known:
     """Pictures met so far.
 
     Args:
-        pictures: All that will be met.
+        pictures: All that will be met. Whoever gives them holds them meanwhile.
     """
 
     def __init__(self, pictures: Iterable[Picture]) -> None:
@@ -170,14 +207,15 @@ class _Known:
 
     def number(self, picture: Picture) -> int:
         """The number of a picture, the same for the same picture."""
-        if picture.given not in self._numbers:
-            self._numbers[picture.given] = self._by_content(picture)
-        return self._numbers[picture.given]
+        key = picture if picture.given is None else picture.given
+        if key not in self._numbers:
+            self._numbers[key] = self._by_content(picture)
+        return self._numbers[key]
 
     def _by_content(self, picture: Picture) -> int:
         pixels = picture.source
-        if isinstance(pixels, Tensor) and picture.given in self._samples:
-            sample = self._samples[picture.given]
+        if isinstance(pixels, Tensor) and picture in self._samples:
+            sample = self._samples[picture]
             alike = self._alike.setdefault((picture.shape, pixels.device, sample), [])
             for other, number in alike:
                 if torch.equal(pixels, other):
@@ -187,39 +225,38 @@ class _Known:
         return self._count - 1
 
 
-def _samples(pictures: Iterable[Picture]) -> dict[Hashable, float]:
-    """A sum of some of the pixels of each picture that carries no graph, by what it was given as.
+def _samples(pictures: Iterable[Picture]) -> dict[Picture, float]:
+    """A sum of some of the pixels of each picture that only they tell from others.
 
     So that few are compared in full. All sums of a device are read at once: each look would make a
     GPU wait.
     """
-    sums: dict[torch.device, dict[Hashable, Tensor]] = defaultdict(dict)
+    sums: dict[torch.device, dict[Picture, Tensor]] = defaultdict(dict)
     for picture in pictures:
         pixels = picture.source
-        if isinstance(pixels, Tensor) and not pixels.requires_grad:
-            by_given = sums[pixels.device]
-            if picture.given not in by_given:
-                by_given[picture.given] = pixels[:, ::8, ::8].sum()
-    found: dict[Hashable, float] = {}
-    for by_given in sums.values():
-        found |= zip(by_given, torch.stack(list(by_given.values())).tolist(), strict=True)
+        if isinstance(pixels, Tensor) and picture.given is None:
+            of_device = sums[pixels.device]
+            if picture not in of_device:
+                of_device[picture] = pixels[:, ::8, ::8].sum()
+    found: dict[Picture, float] = {}
+    for of_device in sums.values():
+        found |= zip(of_device, torch.stack(list(of_device.values())).tolist(), strict=True)
     return found
 
 
-def _open(image: ImageLike, name: str, argument: str) -> Picture:
-    if isinstance(image, (str, os.PathLike)):
-        path = os.fspath(image)
-        shape = (3, *file_size(path, name, argument))
-        return Picture(name, argument, shape, path, path)
-    return _ready(one_image(image, name, argument), argument, id(image))
-
-
-def _ready(pixels: Tensor, argument: str, given: Hashable) -> Picture:
-    return Picture(argument, argument, tuple(pixels.shape), pixels, given)
-
-
-def _place(pixels: Tensor) -> Hashable:
-    """Where in memory the pixels are: rows of an expanded batch are one image."""
-    if pixels.requires_grad:
-        return id(pixels)
-    return pixels.device, pixels.data_ptr(), tuple(pixels.shape), pixels.stride()
+def _open(images: ImagesLike, name: str, argument: str, *, single: bool = False) -> list[Picture]:
+    """Look at one image, or at a batch that is no list unless a single one is asked for."""
+    given = plain(images, name)
+    if isinstance(given, (str, bytes)):
+        height, width, orientation = file_header(given, name, argument)
+        return [Picture(name, argument, (3, height, width), given, given, orientation=orientation)]
+    turned = pil_orientation(given, name, argument) if isinstance(given, Image.Image) else 1
+    device = given.device if isinstance(given, Tensor) else None
+    found = []
+    for raw in raw_images(given, name, argument, single=single):
+        refuse_rgbt(raw.pixels, raw.name, argument)
+        pixels = unit_range(*raw)
+        own = (given if single else pixels) if pixels.requires_grad else None
+        shape = tuple(pixels.shape)
+        found.append(Picture(raw.name, argument, shape, pixels, own, device, turned))
+    return found

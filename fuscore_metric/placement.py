@@ -16,8 +16,8 @@ DTYPES = ("float32", "bfloat16", "float16")
 """Names, as torch has them: the command line refuses others before it imports torch."""
 
 
-def check_device(device: str | torch.device) -> torch.device:
-    """Return a device that works here.
+def check_device(device: str | int | torch.device) -> torch.device:
+    """Return a device that works here; a number is a GPU's, as everywhere in torch.
 
     Raises:
         ValueError: PyTorch does not know it, or cannot use it on this machine.
@@ -26,7 +26,8 @@ def check_device(device: str | torch.device) -> torch.device:
 
     try:
         return torch.empty(0, device=device).device
-    except (RuntimeError, AssertionError) as error:  # a build without CUDA asserts
+    # A build without CUDA asserts; what is neither text nor number is a type error.
+    except (RuntimeError, AssertionError, TypeError) as error:
         reason = str(error).splitlines()[0]
         raise ValueError(
             f"Expected `device` that works here, got {str(device)!r}: {reason}"

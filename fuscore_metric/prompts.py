@@ -72,7 +72,7 @@ def build_prompt(aspect: str = DEFAULT_ASPECT) -> Prompt:
     Raises:
         ValueError: The aspect is unknown.
     """
-    if aspect not in QUESTIONS:
+    if not isinstance(aspect, str) or aspect not in QUESTIONS:
         raise ValueError(f"Expected `aspect` to be one of {', '.join(ASPECTS)}, got {aspect!r}")
     return Prompt(
         aspect=aspect,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import count
 
 import torch
 from torch import Tensor
@@ -71,7 +69,7 @@ def rank(
     *,
     model: FuScore | None = None,
     aspect: str = DEFAULT_ASPECT,
-    device: str | torch.device | None = None,
+    device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Ranking:
     """Rank many fused images of one source pair, which is read once.
@@ -93,21 +91,17 @@ def rank(
         ValueError: An unknown aspect or a bad batch size.
     """
     check_request(aspect, batch_size)
-    images: ImagesLike
-    names: Iterable[object]
-    if isinstance(candidates, Mapping):
-        names, images = candidates, list(candidates.values())
-    else:
-        names, images = _names(candidates), candidates
-    triples = join(_one(ir, "ir"), _one(vis, "vis"), open_pictures(images, "fused"))
-    model = choose_model(model, images, device)
+    images = candidates.values() if isinstance(candidates, Mapping) else candidates
+    fused = open_pictures(images, "fused")
+    names: Iterable[object] = candidates if isinstance(candidates, Mapping) else _names(fused)
+    triples = join(_one(ir, "ir"), _one(vis, "vis"), fused)
+    model = choose_model(model, triples, device)
     output = judge(triples, model, aspect=aspect, batch_size=batch_size)
     mean, spread = output.score, output.variance
     preferences = preference(
         mean[:, None], mean, spread[:, None], spread, temperature=model.spec.temperature
     )
-    named = tuple(str(name) for name, _ in zip(names, triples, strict=False))
-    return Ranking(named, output, preferences)
+    return Ranking(tuple(map(str, names)), output, preferences)
 
 
 def _one(image: ImageLike, argument: str) -> list[Picture]:
@@ -117,10 +111,7 @@ def _one(image: ImageLike, argument: str) -> list[Picture]:
     return found
 
 
-def _names(images: ImagesLike) -> Iterable[object]:
-    """Paths as they were given; numbers for what has no name."""
-    if isinstance(images, (str, os.PathLike)):
-        return [images]
-    if isinstance(images, (list, tuple)):
-        return [x if isinstance(x, (str, os.PathLike)) else n for n, x in enumerate(images)]
-    return count()
+def _names(pictures: Sequence[Picture]) -> list[str | int]:
+    """Paths; numbers for what has no name."""
+    sources = (picture.source for picture in pictures)
+    return [source if isinstance(source, str) else n for n, source in enumerate(sources)]

@@ -165,6 +165,8 @@ class FuScoreLoss(nn.Module):
 
 def _aspect_weights(aspects: str | Mapping[str, float]) -> dict[str, float]:
     """Weights by aspect that sum to 1, those of weight 0 left out."""
+    if not isinstance(aspects, (str, Mapping)):
+        raise ValueError(f"Expected `aspects` as one aspect or weights by aspect, got {aspects!r}")
     given = {aspects: 1.0} if isinstance(aspects, str) else dict(aspects)
     for aspect, weight in given.items():
         build_prompt(aspect)  # refuses an unknown one

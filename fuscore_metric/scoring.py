@@ -10,10 +10,12 @@ from dataclasses import fields
 from functools import lru_cache
 from threading import Lock
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
+from fuscore_metric.doubts import Doubts
 from fuscore_metric.forking import in_forked, outlast_fork
 from fuscore_metric.images import ImagesLike
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
@@ -33,16 +35,20 @@ def score(
     *,
     model: FuScore | None = None,
     aspect: str = DEFAULT_ASPECT,
-    device: str | torch.device | None = None,
+    device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> Tensor:
     """Say how good a person would find each fusion.
 
-    Each of the three arguments is one image, a batch or a list; all three hold equally many, or the
-    sources one image each for all of `fused`. A source pair that comes again is read once. An image
-    is a path, a PIL image, a numpy array (HW, HWC; uint8, uint16, float in [0, 1]) or a
-    tensor (CHW, NCHW); see `fuscore_metric.images.as_images` for what the numbers mean. The three
-    images of a triple have one size; triples may differ in size.
+    Each of the three arguments is one image, a batch, or anything that yields images, such as a
+    list; all three hold equally many, or the sources one image each for all of `fused`. A source
+    pair that comes again is read once. An image is a file (a path, an open file, bytes), a PIL
+    image, a numpy array (HW, HWC; uint8, uint16, float in [0, 1]) or a tensor (CHW, NCHW); see
+    `fuscore_metric.images.as_images` for what the numbers mean. The three images of a triple have
+    one size; triples may differ in size.
+
+    A `UserWarning` says, once, if an infrared image has colours and its visible one has none, and
+    if EXIF turns only some of a triple's images.
 
     Threads may call this at the same time. Start processes by "spawn" or "forkserver": in one that
     was forked only one thread can compute, and a warning says so.
@@ -56,7 +62,7 @@ def score(
             fewer) or `sharpness`; "all" for the five in this order, from one look at the images.
         device: Where to compute, if no `model` is given: by default where `fused` is, if that is a
             tensor, else on a GPU where CUDA is available and on the CPU where it is not. "cpu"
-            forces the CPU.
+            forces the CPU, 0 is the first GPU.
         batch_size: Triples computed at once. Does not change the scores.
 
     Returns:
@@ -65,6 +71,7 @@ def score(
 
     Raises:
         InputError: An image cannot be used; one line that names the argument.
+        ValueError: An unknown aspect, a bad batch size, or a device that cannot be used here.
     """
     return predict(
         ir, vis, fused, model=model, aspect=aspect, device=device, batch_size=batch_size
@@ -78,7 +85,7 @@ def predict(
     *,
     model: FuScore | None = None,
     aspect: str = DEFAULT_ASPECT,
-    device: str | torch.device | None = None,
+    device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> FuScoreOutput:
     """Like `score`, with standard deviations, level probabilities and level logits.
@@ -90,7 +97,7 @@ def predict(
     """
     check_request(aspect, batch_size)
     triples = open_triples(ir, vis, fused)
-    model = choose_model(model, fused, device)
+    model = choose_model(model, triples, device)
     return judge(triples, model, aspect=aspect, batch_size=batch_size)
 
 
@@ -102,25 +109,22 @@ def check_request(aspect: str, batch_size: int) -> None:
     """
     if aspect != ALL_ASPECTS:
         build_prompt(aspect)
-    if not isinstance(batch_size, int) or batch_size < 1:
+    if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
     outlast_fork()
 
 
 def choose_model(
-    model: FuScore | None, fused: ImagesLike, device: str | torch.device | None
+    model: FuScore | None,
+    triples: Sequence[tuple[Picture, Picture, Picture]],
+    device: str | int | torch.device | None,
 ) -> FuScore:
     """The given model, or the embedded one on a device: by default where fused tensors are."""
     if model is not None:
         return model
-    return default_model(device or device_of(fused) or default_device())
-
-
-def device_of(images: ImagesLike) -> torch.device | None:
-    """Where tensors are, or those of a list that begins with one; None for everything else."""
-    if isinstance(images, (list, tuple)) and images:
-        return device_of(images[0])
-    return images.device if isinstance(images, Tensor) else None
+    if device is None:
+        device = triples[0][2].device or default_device()
+    return default_model(device)
 
 
 def judge(
@@ -161,16 +165,20 @@ def judge_each(
     *,
     aspect: str = DEFAULT_ASPECT,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    doubts: Doubts | None = None,
 ) -> Generator[tuple[Batch, FuScoreOutput | Exception]]:
     """Judge triples batch after batch, going on after those that cannot be judged.
 
-    A batch that does not fit into memory is cut in two.
+    A batch that does not fit into memory is cut in two. What looks odd is warned of, through
+    `doubts` of several calls only once.
 
     Yields:
         A batch, whose `rows` are places in `triples`, and the output of its triples, or what kept
         them from being judged: a broken file, or no memory for a single one.
     """
     outlast_fork()
+    doubts = doubts or Doubts()
+    doubts.turned(triples)
     needs_graph = any(
         isinstance(picture.source, Tensor) and picture.source.requires_grad
         for triple in triples
@@ -178,7 +186,8 @@ def judge_each(
     )
     batches = plan([fused.shape for _, _, fused in triples], source_pairs(triples), batch_size)
     device = model.device
-    with Decoder(triples, batches, ahead=device.type != "cpu", device=device) as decoder:
+    ahead = device.type != "cpu"
+    with Decoder(triples, batches, ahead=ahead, device=device, doubts=doubts) as decoder:
         waiting, reader = deque(batches), _Reader(model, decoder)
         while waiting:
             batch = waiting.popleft()
@@ -254,7 +263,7 @@ def _joined(outputs: Sequence[tuple[tuple[int, ...], FuScoreOutput]]) -> FuScore
     return FuScoreOutput(*(part[back] for part in parts))
 
 
-def default_model(device: str | torch.device) -> FuScore:
+def default_model(device: str | int | torch.device) -> FuScore:
     """The embedded model on a device, loaded once a process, however many threads ask for it.
 
     It is kept, so that repeated calls do not load it again. The cache's key is the device's name,

@@ -8,8 +8,11 @@ import torch
 from PIL import Image
 
 import fuscore_metric.model
-from fuscore_metric import FuScore, InputError, rank, score, scoring
+from fuscore_metric import FuScore, InputError, predict, rank, score, scoring
+from fuscore_metric.locate import find_checkpoint
 from fuscore_metric.prompts import ASPECTS
+from fuscore_metric.report.judge import load_judge
+from fuscore_metric.results.settings import weights_hash
 from tests.tiny_model import tiny_fuscore
 
 META = torch.device("meta")
@@ -43,8 +46,33 @@ def test_only_tensors_keep_the_default_model_off_the_gpu(loaded_on, tmp_path):
             score(array, array, fused)
             assert loaded_on.pop() == device, type(fused)
     rank(array, array, {"ours": tensor, "theirs": tensor})
+    score(array, array, (image for image in [tensor]))
     score(path, path, path, device="cpu")
-    assert loaded_on == ["cpu", "cpu"]
+    assert loaded_on == ["cpu", "cpu", "cpu"]
+
+
+def test_zero_is_the_first_gpu(loaded_on):
+    image = np.zeros((64, 80, 3), np.uint8)
+    score(image, image, image, device=0)
+    rank(image, image, [image], device=0)
+    assert loaded_on == ["0", "0"]
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+@pytest.mark.parametrize("device", [0, 1, "", [], 0.5])
+def test_a_device_that_is_not_there_is_refused_at_every_door(device):
+    image = np.zeros((64, 80, 3), np.uint8)
+    settings = {"source": "embedded", "weights_hash": weights_hash(find_checkpoint("embedded"))}
+    doors = [
+        lambda: score(image, image, image, device=device),
+        lambda: predict(image, image, image, device=device),
+        lambda: rank(image, image, [image], device=device),
+        lambda: FuScore.from_pretrained(device=device),
+        lambda: load_judge(settings, device),
+    ]
+    for door in doors:
+        with pytest.raises(ValueError, match="`device` that works here"):
+            door()
 
 
 def test_weights_are_loaded_where_the_default_is(monkeypatch):

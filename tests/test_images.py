@@ -1,8 +1,10 @@
 """Good inputs: every door gives the same pixels, and numbers mean what `as_images` says."""
 
+import io
 import math
 import os
 import threading
+import zipfile
 
 import numpy as np
 import pytest
@@ -88,6 +90,38 @@ class TestDoors:
         path = tmp_path / f"image.{suffix}"
         Image.fromarray(rgb).save(path)
         assert torch.equal(one(kind(path)), expected)
+
+    def test_files_that_are_no_paths(self, rgb, expected, tmp_path, monkeypatch):
+        monkeypatch.setenv("HOME", str(tmp_path))
+        path = tmp_path / "image.png"
+        Image.fromarray(rgb).save(path)
+        with zipfile.ZipFile(tmp_path / "images.zip", "w") as archive:
+            archive.write(path, "in/image.png")
+        just_written = io.BytesIO()
+        Image.fromarray(rgb).save(just_written, "PNG")
+        data = path.read_bytes()
+        with zipfile.ZipFile(tmp_path / "images.zip") as archive, path.open("rb") as file:
+            kinds = [
+                *("~/image.png", file, just_written, data, bytearray(data), memoryview(data)),
+                *(zipfile.Path(archive, "in/image.png"), archive.open("in/image.png")),
+            ]
+            for kind in kinds:
+                for images in (kind, [kind]):
+                    assert torch.equal(one(images), expected), kind
+
+    def test_columns(self, rgb, tmp_path):
+        paths = []
+        for number in range(3):
+            paths.append(str(tmp_path / f"{number}.png"))
+            Image.fromarray(np.roll(rgb, number, 0)).save(paths[-1])
+        frame = pytest.importorskip("pandas").DataFrame({"fused": paths}, index=[7, 5, 3])
+        columns = [
+            *(frame.fused, frame.fused.to_numpy(object), frame.fused.array, np.array(paths)),
+            *((path for path in paths), dict(enumerate(paths)).values()),
+        ]
+        for column in columns:
+            for image, path in zip(as_images(column, "fused"), paths, strict=True):
+                assert torch.equal(image, one(path)), type(column)
 
     def test_half_precision(self, rgb, expected):
         assert torch.equal(one(expected.half()), expected.half().float())

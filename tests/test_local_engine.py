@@ -131,6 +131,25 @@ def test_a_source_pair_is_read_once(entries, model, monkeypatch):
     assert counts == [1, 1]
 
 
+def test_one_ir_beside_two_vis_in_a_batch(entries, model):
+    first = entries[0]
+    other = Entry("one", "other", first.ir, first.fused, first.fused)
+    rows = rows_of([first, other], model)
+    for entry in (first, other):
+        expected = predict(entry.ir, entry.vis, entry.fused, model=model).score.item()
+        assert rows[entry.key]["score"] == pytest.approx(expected, abs=1e-5)
+
+
+def test_swapped_sources_are_warned_of_once(entries, model, monkeypatch):
+    monkeypatch.setattr(local, "CHUNK", 1)
+    for entry in entries:
+        image = Image.open(entry.vis)
+        image.convert("L").save(entry.vis)
+    with pytest.warns(UserWarning, match="swapped") as caught:
+        rows_of(entries, model)
+    assert len(caught) == 1
+
+
 def test_nothing_leaves_a_grad_mode_behind(entries, model):
     some = score_entries(entries, model, aspect="overall", batch_size=1)
     next(some)

@@ -1,5 +1,8 @@
 """Images that may still be files: what is seen before decoding, and which are the same."""
 
+import io
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
@@ -114,9 +117,109 @@ def test_the_same_sources_get_the_same_number(tmp_path):
     assert pairs([one[0], one[0] * 0.5], [one[0], one[0]]) == [0, 1]
 
 
+class Loader(Sequence):
+    """Makes its images when asked for them, each time anew or in one piece of memory."""
+
+    def __init__(self, images, made):
+        self.images, self.made = images, made
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, number):
+        return self.made(self.images[number])
+
+
+def as_tensor(image):
+    return torch.from_numpy(image.copy()).movedim(-1, 0)
+
+
+def filled(image):
+    np.copyto(BYTES, image)
+    return BYTES
+
+
+BYTES, FLOATS = np.empty_like(RGB), torch.empty(3, 40, 48)
+MADE = {
+    "new arrays": np.copy,
+    "new tensors": as_tensor,
+    "new PIL images": Image.fromarray,
+    "one array": filled,
+    "one tensor": lambda image: FLOATS.copy_(as_tensor(image) / 255),
+    "views of one tensor": lambda image: FLOATS.copy_(as_tensor(image) / 255)[:],
+}
+
+
+@pytest.mark.parametrize("kind", [Loader, lambda images, made: map(made, images)])
+@pytest.mark.parametrize("made", MADE)
+def test_what_a_loader_frees_or_fills_again_is_told_apart(made, kind):
+    scenes = [np.roll(RGB, n, 0) for n in (0, 1, 2, 0, 3, 4, 5, 1)]
+    opened = open_pictures(kind(scenes, MADE[made]), "ir")
+    for picture, scene in zip(opened, scenes, strict=True):
+        assert torch.equal(picture.pixels(picture.decode()), as_images(scene, "ir")[0])
+    assert pairs(kind(scenes, MADE[made]), [RGB] * 8) == [0, 1, 2, 0, 3, 4, 5, 1]
+
+
+def test_files_in_memory_are_the_same_by_their_content(tmp_path):
+    files = [saved(tmp_path / f"{n}.png", np.roll(RGB, n, 0)) for n in range(2)]
+    opened = [io.BytesIO(files[n].read_bytes()) for n in (0, 1, 0)]
+    assert pairs(opened, [*files, files[0].read_bytes()]) == [0, 1, 2]
+    assert pairs(opened, opened) == [0, 1, 0]
+
+
 def test_sources_with_a_graph_are_the_same_only_as_one_object():
     batch = torch.rand(1, 3, 40, 48).repeat(2, 1, 1, 1).requires_grad_()
     assert pairs(batch, batch) == [0, 1]
     one = torch.rand(3, 40, 48, requires_grad=True)
     assert pairs([one, one], [one, one]) == [0, 0]
     assert pairs([one, one.detach()], [one, one]) == [0, 1]
+    assert pairs(Loader([one, one], torch.clone), [one, one]) == [0, 1]
+
+
+SHADES = RNG.integers(0, 256, (40, 48), dtype=np.uint8)
+
+
+@pytest.mark.parametrize("kind", [str, Image.open])
+def test_exif_of_some_of_a_triple_is_warned_of(tmp_path, recwarn, kind):
+    plain = str(saved(tmp_path / "plain.png", SHADES))
+    photograph = str(saved(tmp_path / "photograph.jpg", exif=turned(3)))
+    upright = str(saved(tmp_path / "upright.jpg", exif=turned(1)))
+    load_triples(plain, kind(upright), kind(upright))
+    load_triples(kind(photograph), kind(photograph), kind(photograph))
+    assert not recwarn.list
+    file = "photograph.jpg.*" if kind is str else ""
+    with pytest.warns(UserWarning, match=rf"`vis\[1\]` .*{file}EXIF orientation 3") as caught:
+        load_triples([plain] * 2, [kind(upright), kind(photograph)], [plain] * 2)
+    assert len(caught) == 1
+
+
+def test_exif_is_named_where_the_sizes_differ(tmp_path):
+    plain, photograph = saved(tmp_path / "a.png"), saved(tmp_path / "b.jpg", exif=turned(6))
+    with pytest.raises(InputError, match=r"`vis` is 48x40.*`vis` .*b.jpg.*EXIF orientation 6"):
+        open_triples(plain, photograph, plain)
+
+
+def test_swapped_sources_are_warned_of(tmp_path, recwarn):
+    grey = saved(tmp_path / "grey.png", SHADES)
+    load_triples([grey, SHADES], [RGB, RGB], [RGB, RGB])
+    load_triples(RGB, RGB, RGB)
+    load_triples(np.zeros_like(RGB), SHADES, RGB)
+    assert not recwarn.list
+    with pytest.warns(UserWarning, match=r"`ir\[1\]` .*swapped") as caught:
+        load_triples([SHADES, RGB, RGB], [RGB, grey, SHADES], [RGB] * 3)
+    assert len(caught) == 1
+
+
+def test_thermal_beside_colour_in_one_file_is_refused(tmp_path):
+    """Not an alpha channel, which is opaque or transparent nearly everywhere."""
+    both = np.dstack([RGB, SHADES])
+    path = saved(tmp_path / "both.png", both)
+    channels_first = torch.from_numpy(both).movedim(-1, 0)
+    for ir in (path, [path], Image.open(path), both, both[None], channels_first, both / 255.0):
+        with pytest.raises(
+            InputError, match=r"`ir(\[0\])?` .* as `ir` and the first three as `vis`"
+        ):
+            load_triples(ir, path, [RGB])
+    load_triples(RGB, both, both)
+    cut_out = np.dstack([RGB, np.where(SHADES > 30, 255, SHADES).astype(np.uint8)])
+    assert torch.equal(load_triples(cut_out, RGB, RGB)[0][0], as_images(RGB, "ir")[0])

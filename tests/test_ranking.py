@@ -133,6 +133,7 @@ def test_names_are_paths_or_numbers(model, tmp_path):
     assert rank(IR, VIS, paths, model=model).names == tuple(map(str, paths))
     assert rank(IR, VIS, str(paths[0]), model=model).names == (str(paths[0]),)
     assert rank(IR, VIS, np.stack(CANDIDATES), model=model).names == tuple("01234")
+    assert rank(IR, VIS, iter(paths), model=model).names == tuple(map(str, paths))
 
 
 def test_equal_candidates_stay_in_the_order_given(model):

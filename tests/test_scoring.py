@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import fuscore_metric
-from fuscore_metric import FuScore, InputError, predict, score
+from fuscore_metric import FuScore, FuScoreReward, InputError, predict, score
 from fuscore_metric.prompts import ASPECTS
 from tests.tiny_model import tiny_fuscore
 
@@ -136,6 +136,47 @@ def test_gradients_of_all_aspects_differ(model):
 def test_a_bad_batch_size_is_refused(model, size):
     with pytest.raises(ValueError, match="`batch_size`"):
         score(*pictures(), model=model, batch_size=size)
+
+
+def test_numbers_of_numpy_are_numbers(model):
+    found = score(*pictures(), model=model, batch_size=np.int64(8))
+    assert torch.equal(found, score(*pictures(), model=model))
+    triple = [as_tensor(image)[None] for image in pictures()]
+    assert model.attribution(*triple, steps=np.int64(1)).shape == (1, 64, 80)
+
+
+@pytest.mark.parametrize("aspect", [["overall", "sharpness"], ("overall",), None, 1])
+def test_what_is_no_aspect_is_refused_by_name(model, aspect):
+    triple = [as_tensor(image)[None] for image in pictures()]
+    doors = [
+        lambda: score(*pictures(), model=model, aspect=aspect),
+        lambda: model(*triple, aspect=aspect),
+        lambda: model.attribution(*triple, aspect),
+        lambda: FuScoreReward(model, aspects=aspect),
+    ]
+    for door in doors:
+        with pytest.raises(ValueError, match=r"`aspects?`"):
+            door()
+
+
+def test_a_generator_of_sources_and_a_loader_get_their_own_scores(model):
+    ir, vis, fused = (pictures(6, seed=seed) for seed in range(3))
+    expected = score(ir, vis, fused, model=model)
+    lazy = ((image.copy() for image in images) for images in (ir, vis, fused))
+    assert torch.equal(score(*lazy, model=model, batch_size=2), expected)
+
+
+def test_swapped_sources_are_warned_of_once_a_call(model, tmp_path, recwarn):
+    grey, colour = pictures(5)[..., :1], pictures(5, seed=1)
+    paths = [str(tmp_path / f"{n}.png") for n in range(5)]
+    for path, image in zip(paths, colour, strict=True):
+        Image.fromarray(image).save(path)
+    score(grey, paths, colour, model=model, batch_size=2)
+    assert not recwarn.list
+    for ir in (paths, colour, as_tensor(colour)):
+        with pytest.warns(UserWarning, match=r"`ir\[0\]` has colours") as caught:
+            score(ir, grey, colour, model=model, batch_size=2)
+        assert len(caught) == 1
 
 
 def test_gradients_flow_through_the_public_door(model):

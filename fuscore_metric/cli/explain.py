@@ -48,11 +48,10 @@ def explain(
         # As in `fuscore score`, whatever can fail without the model fails before its code is
         # imported.
         device = check_options(aspect, device, dtype, aspects=ASPECTS)
-        from fuscore_metric.images import as_images, check_triples
+        from fuscore_metric.pictures import load_triples
 
         _check_out(out, (ir, vis, fused))
-        triple = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
-        check_triples(*triple)
+        triple = load_triples(ir, vis, fused)
         from fuscore_metric.model import FuScore
 
         model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)

@@ -240,14 +240,17 @@ def _opened(ir: Path, vis: Path, fused: Sequence[str]) -> list[Opened]:
     Raises:
         InputError: A source cannot be used, or none of the fused images.
     """
-    from fuscore_metric.images import InputError, as_images, check_triples
+    from fuscore_metric.images import InputError, check_triples
     from fuscore_metric.pictures import join, open_pictures
 
-    sources = as_images(ir, "ir"), as_images(vis, "vis")
-    check_triples(*sources, sources[0])
-    read_ir, read_vis = open_pictures(sources[0], "ir"), open_pictures(sources[1], "vis")
+    read_ir, read_vis = (
+        [picture.loaded() for picture in open_pictures(path, argument)]
+        for path, argument in ((ir, "ir"), (vis, "vis"))
+    )
+    check_triples(read_ir, read_vis, read_ir)
     if len(fused) == 1:
-        return list(join(read_ir, read_vis, open_pictures(as_images(fused[0], "fused"), "fused")))
+        read_fused = [picture.loaded() for picture in open_pictures(fused[0], "fused")]
+        return list(join(read_ir, read_vis, read_fused))
     opened: list[Opened] = []
     for path in fused:
         try:

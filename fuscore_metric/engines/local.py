@@ -8,6 +8,7 @@ from contextlib import closing
 from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
+from fuscore_metric.doubts import Doubts
 from fuscore_metric.images import InputError
 from fuscore_metric.pictures import Picture, join, open_pictures
 from fuscore_metric.results.rows import Entry, Row, error_row, score_row
@@ -41,8 +42,9 @@ def score_entries(
         Rows as they are done, a batch at a time: with scores, or with the error of a triple whose
         files cannot be used or that does not fit into memory.
     """
+    doubts = Doubts()
     for chunk in _chunks(entries):
-        yield from _score_chunk(chunk, model, aspect, batch_size)
+        yield from _score_chunk(chunk, model, aspect, batch_size, doubts)
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -58,7 +60,7 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def _score_chunk(
-    entries: list[Entry], model: FuScore, aspect: str, batch_size: int
+    entries: list[Entry], model: FuScore, aspect: str, batch_size: int, doubts: Doubts
 ) -> Generator[list[Row]]:
     opener, sound, triples = _Opener(), [], []
     for entry in entries:
@@ -68,7 +70,8 @@ def _score_chunk(
         except InputError as error:
             yield [error_row(entry, error)]
     begun = time.perf_counter()
-    with closing(judge_each(triples, model, aspect=aspect, batch_size=batch_size)) as judged:
+    batches = judge_each(triples, model, aspect=aspect, batch_size=batch_size, doubts=doubts)
+    with closing(batches) as judged:
         for batch, output in judged:
             seconds = (time.perf_counter() - begun) / len(batch.rows)
             members = enumerate(sound[row] for row in batch.rows)

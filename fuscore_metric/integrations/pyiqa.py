@@ -25,8 +25,9 @@ from fuscore_metric.checkpoint import EMBEDDED, FuScoreSpec
 from fuscore_metric.images import ImagesLike, InputError, as_images
 from fuscore_metric.judge import Judge
 from fuscore_metric.model import FuScore
+from fuscore_metric.pictures import open_triples
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
-from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, device_of, predict
+from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, check_request, judge
 
 SCORE_RANGE_TEXT = "1, 5"
 MODES = {"fuscore": "NR", "fuscore_fr": "FR"}
@@ -126,22 +127,21 @@ class FuScoreArch(nn.Module):
         """
         if unread is not None:
             target, reference = unread.fused(), unread.reference
-        fused = as_images(target, "fused")
-        sources = self._sources(reference, ir, vis)
-        ir, vis = ([image.detach() for image in images] for images in sources)
-        scores = predict(
-            ir,
-            vis,
-            fused,
-            model=self.judge.model,
-            aspect=self.aspect,
-            batch_size=self.batch_size,
+        check_request(self.aspect, self.batch_size)
+        triples = [
+            (ir_picture.detached(), vis_picture.detached(), fused)
+            for ir_picture, vis_picture, fused in open_triples(
+                *self._sources(reference, ir, vis), target
+            )
+        ]
+        scores = judge(
+            triples, self.judge.model, aspect=self.aspect, batch_size=self.batch_size
         ).score
-        return scores if device_of(target) is None else scores.to(fused[0].device)
+        return scores.to(triples[0][2].device or scores.device)
 
     def _sources(
         self, reference: ImagesLike | None, ir: ImagesLike | None, vis: ImagesLike | None
-    ) -> tuple[list[Tensor], list[Tensor]]:
+    ) -> tuple[ImagesLike, ImagesLike]:
         if self.side_by_side:
             if reference is None or ir is not None or vis is not None:
                 raise InputError(
@@ -155,7 +155,7 @@ class FuScoreArch(nn.Module):
             raise InputError(f"Expected the source images, got no {names}: {HOW_TO_PASS}")
         if reference is not None:
             raise InputError(f"Expected no reference image: {HOW_TO_PASS}")
-        return as_images(ir, "ir"), as_images(vis, "vis")
+        return ir, vis
 
 
 def split_sources(reference: ImagesLike) -> tuple[list[Tensor], list[Tensor]]:

@@ -15,7 +15,7 @@ class OtherWeightsError(ValueError):
     """The weights that gave the scores cannot be had; the message says why, in one line."""
 
 
-def load_judge(settings: Mapping[str, Any], device: str | None = None) -> FuScore:
+def load_judge(settings: Mapping[str, Any], device: str | int | None = None) -> FuScore:
     """Load the weights that the settings name, if they are still those that gave the scores.
 
     Never another model: a map by other weights would explain scores that are not in the table.

@@ -20,7 +20,7 @@ with instrumented(__name__, "PIL", "fuscore_metric._decode", "fuscore_metric.ima
 
     Image.init()  # imports the readers of all formats, where most of the code is
 
-    from fuscore_metric._decode import InputError, file_size
+    from fuscore_metric._decode import InputError, file_header
     from fuscore_metric.images import as_images
     from fuscore_metric.pictures import load_triples
 
@@ -52,13 +52,13 @@ def one(data: bytes) -> None:
 
 
 def _compare(path, argument) -> None:
-    size = _read(lambda: file_size(path, argument, argument))
+    header = _read(lambda: file_header(path, argument, argument))
     images = _read(lambda: as_images(path, argument))
     if images is None:
         return
     (image,) = images
-    assert size is not None, "pixels of a file whose header is refused"
-    assert tuple(image.shape) == (3, *size), f"{tuple(image.shape)} behind a header of {size}"
+    assert header is not None, "pixels of a file whose header is refused"
+    assert tuple(image.shape) == (3, *header[:2]), f"{tuple(image.shape)} behind {header}"
     assert image.dtype == torch.float32
     assert image.is_contiguous()
     low, high = torch.aminmax(image)
