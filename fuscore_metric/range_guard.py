@@ -51,16 +51,19 @@ class RangeGuard:
                 _refuse(_measure(images, argument).tolist(), argument)
             return
         key, measured = (argument, images.device), _measure(images, argument)
-        if key not in self._sent:
+        sent = self._sent.get(key)
+        if sent is None:
             _refuse(measured.tolist(), argument)
             on_gpu = images.device.type == "cuda"
             # NaN: nothing has come back yet.
             self._sent[key] = torch.full((3,), math.nan, pin_memory=on_gpu)
         elif images.device.type == "cuda":
-            sent = self._sent[key]
-            back = sent.tolist()
-            sent.fill_(math.nan).copy_(measured, non_blocking=True)
-            _refuse(back, argument, " in an earlier call")
+            try:
+                _refuse(sent.tolist(), argument, " in an earlier call")
+            except InputError:
+                self._sent.clear()  # of the other images too: the next batch is a first one
+                raise
+            sent.copy_(measured, non_blocking=True)
 
 
 def _margin(argument: str) -> float:
