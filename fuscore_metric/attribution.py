@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fuscore_metric.colour import luma
 from fuscore_metric.images import check_batches
+from fuscore_metric.own_terms import on_own_terms
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ MAX_CONTRAST_GAIN = 4.0
 """Beyond it, flat sources would become noise."""
 
 
+@on_own_terms
 def attribute(
     model: FuScore,
     ir: Tensor,
@@ -58,7 +60,7 @@ def attribute(
 
     Returns:
         (N, H, W) float32 >= 0 on the model's device, without a graph: points of score lost per
-        pixel. Works under the caller's `no_grad` and `inference_mode`.
+        pixel. The same under the caller's `no_grad`, `inference_mode` and autocast.
 
     Raises:
         InputError: A shape or dtype is wrong, or the images differ in shape.
@@ -74,6 +76,7 @@ def attribute(
     return _smoothed(raw, smooth * min(raw.shape[-2:])).clamp_min(0)
 
 
+@on_own_terms
 def integrated_gradients(
     model: FuScore,
     ir: Tensor,
@@ -107,7 +110,7 @@ def integrated_gradients(
         (N, H, W) float32 of either sign, summed over channels, in points of score.
     """
     # Tensors made under the caller's inference mode cannot enter a graph; clones made outside can.
-    with torch.inference_mode(False), torch.enable_grad():
+    with torch.enable_grad():
         ir, vis, start, end = (
             images.detach().clone().to(torch.float32) for images in (ir, vis, fused, baseline)
         )

@@ -63,7 +63,7 @@ class Batch:
     def pair(self) -> Tensor:
         """(N,) int64: place of each triple's source pair in `sources`."""
         place = {number: index for index, number in enumerate(self.sources)}
-        return torch.tensor([place[number] for number in self.pairs])
+        return torch.tensor([place[number] for number in self.pairs], device="cpu")
 
     def part(self, rows: Sequence[int]) -> tuple[Batch, Batch | None]:
         """Cut into these triples and the others, if there are any."""

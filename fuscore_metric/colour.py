@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 _LUMA = (0.299, 0.587, 0.114)
@@ -17,8 +16,9 @@ def luma(images: Tensor) -> Tensor:
     Returns:
         (N, 1, H, W), differentiable.
     """
-    weights = torch.tensor(_LUMA, dtype=images.dtype, device=images.device)
-    return torch.einsum("nchw,c->nhw", images, weights).unsqueeze(1)
+    # No matrix product: autocast would narrow it, in a backward pass too.
+    red, green, blue = (weight * images[:, n : n + 1] for n, weight in enumerate(_LUMA))
+    return red + green + blue
 
 
 def recolour(fused: Tensor, vis: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from copy import copy
 from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, SupportsIndex
+from typing import Any, NoReturn, SupportsIndex
 
 import torch
 from safetensors import SafetensorError
@@ -16,7 +16,7 @@ from typing_extensions import Self
 
 from fuscore_metric.attribution import DEFAULT_STEPS, attribute
 from fuscore_metric.backbones import backbone_class
-from fuscore_metric.backbones.base import INT8, Backbone, no_autocast, own_pairs
+from fuscore_metric.backbones.base import INT8, Backbone, Encoded, own_pairs
 from fuscore_metric.backbones.prompt_tree import Prefix
 from fuscore_metric.checkpoint import (
     EMBEDDED,
@@ -35,8 +35,10 @@ from fuscore_metric.levels import (
 )
 from fuscore_metric.locate import find_checkpoint
 from fuscore_metric.notebook import table
+from fuscore_metric.own_terms import on_own_terms, own_terms, with_own_gradient
 from fuscore_metric.placement import check_device, choose_dtype, default_device
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
+from fuscore_metric.range_guard import RangeGuard
 
 # What readers of files, of JSON and of state dicts raise at damaged or foreign weights.
 _LOADING_ERRORS = (OSError, KeyError, TypeError, ValueError, RuntimeError, SafetensorError)
@@ -73,19 +75,27 @@ class FuScoreOutput:
     def __getitem__(self, rows: int | slice | Sequence[int] | Tensor) -> Self:
         """Take some triples' rows, or one's: fields (1,), (1, 5) and so on."""
         if isinstance(rows, SupportsIndex) and not isinstance(rows, Tensor):
-            rows = [range(len(self))[rows]]  # an IndexError ends a loop over the rows
+            rows = [range(len(self))[rows]]
         return type(self)(*(getattr(self, part.name)[rows] for part in fields(self)))
 
     def _repr_html_(self) -> str:
         return table([str(number) for number in range(len(self))], self)
 
+    def __iter__(self) -> NoReturn:
+        """Refuse, where `nn.DataParallel` would take row after row without end."""
+        raise TypeError(
+            "A FuScoreOutput cannot be iterated over (take rows as output[n]), nor gathered by "
+            "nn.DataParallel (wrap a module that returns its `score`, or a FuScoreReward)"
+        )
+
     @classmethod
     def from_logits(cls, level_logits: Tensor) -> Self:
         """Make the output of (N, 5) level logits of any dtype."""
+        level_logits = level_logits.float()
         probabilities = level_probabilities(level_logits)
         # The square root's slope is infinite at 0, which a certain answer reaches.
         std = score_variance(probabilities).clamp_min(1e-12).sqrt()
-        return cls(expected_score(probabilities), std, probabilities, level_logits.float())
+        return cls(expected_score(probabilities), std, probabilities, level_logits)
 
 
 @dataclass
@@ -97,14 +107,16 @@ class SourcePairs:
         size: (height, width) of the images, in pixels.
         seen: What the vision part holds of them; its own business.
         prefix: Keys and values of the prompt before `fused`; made at the first `judge`.
-        graph: Whether a gradient of the sources may be asked for.
+        images: (ir, vis), if a gradient of the sources may be asked for.
+        leaves: What stands for them in the graph of `seen`.
     """
 
     count: int
     size: tuple[int, int]
     seen: Any
     prefix: Prefix | None = None
-    graph: bool = False
+    images: tuple[Tensor, ...] = ()
+    leaves: tuple[Tensor, ...] = ()
 
     def __len__(self) -> int:
         return self.count
@@ -129,6 +141,7 @@ class FuScore(nn.Module):
         super().__init__()
         self.backbone = backbone.requires_grad_(False)
         self.spec = spec
+        self._ranges = RangeGuard()
         self.train(False)
 
     def __repr__(self) -> str:
@@ -198,17 +211,18 @@ class FuScore(nn.Module):
         if quantize not in (None, INT8) and device_map is None:
             device_map = {"": str(place)}  # quantised weights are made where they stay
         try:
-            backbone = family.load(
-                found.weights,
-                found.spec.preprocessing,
-                dtype=dtype,
-                device_map=device_map,
-                quantize=quantize,
-            )
-            if found.adapter is not None:
-                backbone.add_adapter(found.adapter)
-            if quantize == INT8:
-                backbone.quantize_linear()
+            with own_terms():
+                backbone = family.load(
+                    found.weights,
+                    found.spec.preprocessing,
+                    dtype=dtype,
+                    device_map=device_map,
+                    quantize=quantize,
+                )
+                if found.adapter is not None:
+                    backbone.add_adapter(found.adapter)
+                if quantize == INT8:
+                    backbone.quantize_linear()
         except (CheckpointError, torch.OutOfMemoryError, ImportError):
             raise
         except _LOADING_ERRORS as error:
@@ -241,7 +255,8 @@ class FuScore(nn.Module):
         Raises:
             ValueError: There is no adapter, or the weights are quantised.
         """
-        self.backbone.merge_adapter()
+        with own_terms():
+            self.backbone.merge_adapter()
         self.backbone.requires_grad_(False)
         self.spec = replace(self.spec, weights="merged")
         return self
@@ -306,8 +321,11 @@ class FuScore(nn.Module):
     ) -> FuScoreOutput:
         """Judge a batch of triples; differentiable with respect to all three images.
 
-        Values are not looked at: that would cost a device synchronisation a step. They should lie
-        in [0, 1]; `fuscore_metric.score` checks them.
+        What the caller has set in PyTorch (autocast, default dtype and device, inference mode) does
+        not change what is said, nor the gradient. A gradient of second order is refused.
+
+        Values far outside [0, 1] are refused; `fuscore_metric.score` is stricter. On a GPU, which
+        should not wait at every step, batches after the first are found wrong a call or more late.
 
         Args:
             ir: (N, 3, H, W) float in [0, 1], on the model's device; or (1, 3, H, W): one for all.
@@ -317,12 +335,14 @@ class FuScore(nn.Module):
                 for all five, and every result has a second axis in that order, (N, A, ...).
 
         Raises:
-            InputError: A shape, dtype or device is wrong, or the three differ in shape.
+            InputError: A shape, dtype, range or device is wrong, or the three differ in shape.
             ValueError: The aspect is unknown.
+            RuntimeError: Inside `torch.jit.trace` or `torch.export`.
         """
         check_sources(ir, vis, fused)
         return self.judge(self.read(ir, vis), fused, aspect)
 
+    @on_own_terms
     def read(self, ir: Tensor, vis: Tensor) -> SourcePairs:
         """Read U source pairs, for `judge`, which may be called with them many times.
 
@@ -337,16 +357,19 @@ class FuScore(nn.Module):
             vis: Likewise.
 
         Raises:
-            InputError: A shape, dtype or device is wrong, or the two differ in shape.
+            InputError: A shape, dtype, range or device is wrong, or the two differ in shape.
         """
         outlast_fork()
         check_batches(ir=ir, vis=vis)
-        self._check_place(ir=ir, vis=vis)
-        with no_autocast(ir.device):
-            seen = self.backbone.encode_sources(ir, vis)
-        graph = torch.is_grad_enabled() and (ir.requires_grad or vis.requires_grad)
-        return SourcePairs(len(ir), (ir.shape[-2], ir.shape[-1]), seen, graph=graph)
+        self._check_content(ir=ir, vis=vis)
+        size = ir.shape[-2], ir.shape[-1]
+        if not (torch.is_grad_enabled() and (ir.requires_grad or vis.requires_grad)):
+            return SourcePairs(len(ir), size, self.backbone.encode_sources(ir, vis))
+        leaves = tuple(image.detach().requires_grad_(image.requires_grad) for image in (ir, vis))
+        seen = self.backbone.encode_sources(*leaves)
+        return SourcePairs(len(ir), size, seen, images=(ir, vis), leaves=leaves)
 
+    @on_own_terms
     def judge(
         self,
         sources: SourcePairs,
@@ -366,13 +389,13 @@ class FuScore(nn.Module):
                 pair for all, or one for each.
 
         Raises:
-            InputError: A shape, dtype or device is wrong, or the images differ in size.
+            InputError: A shape, dtype, range or device is wrong, or the images differ in size.
             ValueError: The aspect is unknown, or `pair` does not say which.
         """
         outlast_fork()
         aspects = ASPECTS if aspect == ALL_ASPECTS else (build_prompt(aspect).aspect,)
         check_batch(fused, "fused")
-        self._check_place(fused=fused)
+        self._check_content(fused=fused)
         if torch.is_grad_enabled() and fused.requires_grad and not self.backbone.differentiable:
             raise ValueError("Expected `fused` without gradient: 8-bit linear layers pass none on")
         if tuple(fused.shape[-2:]) != sources.size:
@@ -381,25 +404,28 @@ class FuScore(nn.Module):
                 f"Expected `fused` of the sources' size {height}x{width}, "
                 f"got {fused.shape[-2]}x{fused.shape[-1]}"
             )
-        if sources.graph and not torch.is_grad_enabled():
+        if sources.images and not torch.is_grad_enabled():
             # What is kept now has no graph, and would cost a later call its gradient.
             sources = replace(sources, seen=copy(sources.seen))
-        # The weights' dtype decides what is computed in which; a caller's autocast would override.
-        with no_autocast(fused.device):
-            pair = _pairs(pair, len(sources), len(fused))
-            encoded = self.backbone.encode_fused(sources.seen, fused, pair)
+        which = _pairs(pair, len(sources), len(fused))
+
+        def level_logits(fused: Tensor) -> Tensor:
+            encoded: Encoded = self.backbone.encode_fused(sources.seen, fused, which)
             if sources.prefix is None:
                 sources.prefix = self.backbone.read_sources(encoded)
-            logits = self.backbone.aspect_logits(encoded, aspects, sources.prefix)
-            return FuScoreOutput.from_logits(logits if aspect == ALL_ASPECTS else logits[:, 0])
+            return self.backbone.aspect_logits(encoded, aspects, sources.prefix)
 
-    def _check_place(self, **images: Tensor) -> None:
+        logits = with_own_gradient(level_logits, fused, sources.images, sources.leaves)
+        return FuScoreOutput.from_logits(logits if aspect == ALL_ASPECTS else logits[:, 0])
+
+    def _check_content(self, **images: Tensor) -> None:
         for name, batch in images.items():
             if batch.device != self.device:
                 raise InputError(
                     f"Expected `{name}` on the model's device {self.device}, got {batch.device}: "
                     f"use .to({str(self.device)!r}), or fuscore_metric.score, which does it"
                 )
+            self._ranges.check(batch, name)
 
     def attribution(
         self,

@@ -81,9 +81,20 @@ def choose_dtype(
     wanted = known.get(dtype) if isinstance(dtype, str) else dtype
     if wanted is None or wanted not in known.values():
         raise ValueError(f"Expected `dtype` to be one of {', '.join(DTYPES)}, got {dtype!r}")
-    if wanted == torch.float16 and not family.fp16:
+    check_half(wanted, family)
+    return wanted
+
+
+def check_half(dtype: torch.dtype, family: type[Backbone]) -> None:
+    """Refuse float16 for a family whose activations overflow in it.
+
+    Raises:
+        CheckpointError: It is so.
+    """
+    import torch
+
+    if dtype == torch.float16 and not family.fp16:
         raise CheckpointError(
             f"Expected float32 or bfloat16 for family {family.family}, got float16: "
             "its activations overflow in float16"
         )
-    return wanted

@@ -14,7 +14,9 @@ from fuscore_metric.images import InputError
 from fuscore_metric.judge import Judge
 from fuscore_metric.levels import SCORE_RANGE
 from fuscore_metric.model import FuScore
+from fuscore_metric.own_terms import on_own_terms
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
+from fuscore_metric.range_guard import RangeGuard
 from fuscore_metric.trust_region import TrustRegion
 
 GreyRule = Literal["recolour", "grey"]
@@ -25,8 +27,9 @@ class FuScoreReward(nn.Module):
 
     The gradient reaches `fused` only; sources and weights get none, and no graph is built for
     them. As a member of a network or a training module it adds no parameters and no state, stays
-    in eval mode, keeps its dtype, and follows to another device. It switches autocast off for
-    itself: what the judge says should not depend on who asks.
+    in eval mode, keeps its dtype, and follows to another device. What the caller has set in PyTorch
+    (autocast, default dtype and device) changes nothing: what the judge says should not depend on
+    who asks.
 
     A network trained on a metric alone learns to please it. Keep the usual loss beside it, and give
     a `TrustRegion`; watch measures that you do not train on.
@@ -59,6 +62,7 @@ class FuScoreReward(nn.Module):
         if grey not in get_args(GreyRule):
             raise ValueError(f"Expected `grey` in {', '.join(get_args(GreyRule))}, got {grey!r}")
         self.trust_region, self.grey = trust_region, grey
+        self._ranges = RangeGuard()
         self.judge = Judge(FuScore.from_pretrained() if model is None else model)
 
     @property
@@ -66,13 +70,16 @@ class FuScoreReward(nn.Module):
         """What judges."""
         return self.judge.model
 
+    @on_own_terms
     def forward(
         self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None
     ) -> Tensor:
         """Judge a batch of fusions.
 
-        Values are not looked at, which would make a GPU wait. They should lie in [0, 1]; beyond it
-        `fused` is clipped as a display clips it, where its gradient is 0.
+        A network's overshoot is clipped as a display clips it, where the gradient of `fused` is 0.
+        Another range than [0, 1] is refused: sources beyond it by more than 0.1, a `fused` of which
+        more than 1 % lies beyond it by more than 0.5. On a GPU, which should not wait at every
+        step, batches after the first are found wrong a call or more late.
 
         Args:
             ir: (N, 1, H, W) or (N, 3, H, W) float in [0, 1], on any device; or a single one
@@ -86,29 +93,28 @@ class FuScoreReward(nn.Module):
             region.
 
         Raises:
-            InputError: A shape or dtype is wrong, or the images differ in shape.
+            InputError: A shape, dtype or range is wrong, or the images differ in shape.
             ValueError: A `reference` without a trust region.
+            RuntimeError: Inside `torch.jit.trace` or `torch.export`.
         """
         if reference is not None and self.trust_region is None:
             raise ValueError("Expected `reference` only with a `trust_region`, which reads it")
         ir, vis, given = _rgb(ir, "ir"), _rgb(vis, "vis"), _rgb(fused, "fused")
-        # Colour and charges are computed in float32, like the score.
-        with torch.autocast(fused.device.type, enabled=False):
-            picture = self._picture(given, vis, "fused", grey=fused.shape[1] == 1)
-            reward = self._score(ir, vis, picture).to(fused.device)
-            if self.trust_region is None:
-                return reward
-            if reference is not None:
-                given, grey = _rgb(reference, "reference"), reference.shape[1] == 1
-                if given.shape != picture.shape:
-                    raise InputError(
-                        "Expected `reference` with the batch, height and width of `fused` "
-                        f"{tuple(picture.shape)}, got {tuple(given.shape)}"
-                    )
-                given = given.to(fused.device)
-                reference = self._picture(given, vis, "reference", grey=grey)
-            sources = ir.to(fused.device), vis.to(fused.device)
-            return reward - self.trust_region.penalty(*sources, picture, reference)
+        picture = self._picture(given, vis, "fused", grey=fused.shape[1] == 1)
+        reward = self._score(ir, vis, picture).to(fused.device)
+        if self.trust_region is None:
+            return reward
+        if reference is not None:
+            given, grey = _rgb(reference, "reference"), reference.shape[1] == 1
+            if given.shape != picture.shape:
+                raise InputError(
+                    "Expected `reference` with the batch, height and width of `fused` "
+                    f"{tuple(picture.shape)}, got {tuple(given.shape)}"
+                )
+            given = given.to(fused.device)
+            reference = self._picture(given, vis, "reference", grey=grey)
+        sources = ir.to(fused.device), vis.to(fused.device)
+        return reward - self.trust_region.penalty(*sources, picture, reference)
 
     def _score(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         """(N,) weighted mean over the aspects."""
@@ -117,10 +123,13 @@ class FuScoreReward(nn.Module):
             one: Tensor = self.judge(ir, vis, fused, aspect).score
             return one
         scores: Tensor = self.judge(ir, vis, fused, ALL_ASPECTS).score  # (N, A)
-        return scores @ scores.new_tensor([self.weights.get(aspect, 0.0) for aspect in ASPECTS])
+        # No matrix product: autocast would narrow it in the backward pass.
+        parts = [w * scores[:, ASPECTS.index(aspect)] for aspect, w in self.weights.items()]
+        return torch.stack(parts).sum(0)
 
     def _picture(self, fused: Tensor, vis: Tensor, argument: str, *, grey: bool) -> Tensor:
         """What a person would be shown: (N, 3, H, W) in [0, 1]."""
+        self._ranges.check(fused, argument)
         shown = fused.float().clamp(0, 1)
         if not grey or self.grey == "grey":
             return shown

@@ -252,12 +252,12 @@ def out_of_memory(error: BaseException) -> bool:
 
 def _joined(outputs: Sequence[tuple[tuple[int, ...], FuScoreOutput]]) -> FuScoreOutput:
     """Outputs of batches, with the row numbers of their triples -> one output in their order."""
-    order = torch.tensor([row for rows, _ in outputs for row in rows])
+    order = torch.tensor([row for rows, _ in outputs for row in rows], device="cpu")
     parts = (
         torch.cat([getattr(output, field.name) for _, output in outputs])
         for field in fields(FuScoreOutput)
     )
-    if torch.equal(order, torch.arange(len(order))):
+    if torch.equal(order, torch.arange(len(order), device="cpu")):
         return FuScoreOutput(*parts)
     back = to_device(order.argsort(), outputs[0][1].score.device)
     return FuScoreOutput(*(part[back] for part in parts))

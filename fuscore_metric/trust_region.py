@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fuscore_metric.backbones.local_statistics import with_edges
 from fuscore_metric.colour import luma
+from fuscore_metric.own_terms import on_own_terms
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,7 @@ class TrustRegion:
                     f"Expected `{field.name}` to be finite and not negative, got {value!r}"
                 )
 
+    @on_own_terms
     def penalty(
         self, ir: Tensor, vis: Tensor, fused: Tensor, reference: Tensor | None = None
     ) -> Tensor:

@@ -119,7 +119,12 @@ class PretendedGpu(TorchDispatchMode):
         if kind is aten._to_copy:
             return self._copy(operation, given[0], options)
         if kind is aten.copy_:
-            self._transfer(given[1], isinstance(given[0], GpuTensor), non_blocking=_third(given))
+            self._transfer(
+                given[1],
+                isinstance(given[0], GpuTensor),
+                non_blocking=options.pop("non_blocking", _third(given)),
+                back_to=given[0],
+            )
         elif kind in INDEXED:
             self._index(operation, given)
         else:
@@ -145,11 +150,12 @@ class PretendedGpu(TorchDispatchMode):
         found = operation(_unwrapped(source), **options)
         return GpuTensor(found) if to_gpu else found
 
-    def _transfer(self, source, to_gpu, *, non_blocking):
+    def _transfer(self, source, to_gpu, *, non_blocking, back_to=None):
         if isinstance(source, GpuTensor) == to_gpu or not source.numel():
             return
         if not to_gpu:
-            self._wait("copy to the CPU")
+            if not (non_blocking and back_to is not None and self._is_pinned(back_to)):
+                self._wait("copy to the CPU")
         elif not non_blocking:
             self._wait("blocking copy to the GPU")
         elif not self._is_pinned(source):

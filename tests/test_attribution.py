@@ -71,10 +71,17 @@ def test_a_batch_gives_what_singles_give(tiny):
     assert torch.allclose(together, torch.cat(alone), rtol=1e-4, atol=1e-4 * together.max().item())
 
 
-@pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
-def test_callers_without_gradients_get_the_same_map(tiny, mode):
+MODES = {
+    "no_grad": torch.no_grad,
+    "inference_mode": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu", dtype=torch.bfloat16),
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_the_map_is_the_same_in_every_mode_of_the_caller(tiny, mode):
     expected = tiny.attribution(*batch(), steps=2)
-    with mode():
+    with MODES[mode]():
         assert torch.allclose(tiny.attribution(*batch(), steps=2), expected, rtol=1e-5)
 
 

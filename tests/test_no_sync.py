@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from fuscore_metric import FuScore
+from fuscore_metric import FuScore, InputError
 from fuscore_metric.checkpoint import FuScoreSpec
 from fuscore_metric.pictures import open_triples
 from fuscore_metric.scoring import judge_each
@@ -66,6 +66,8 @@ WAITS = {
     "blocking copy": lambda x: torch.ones(2).to(DEVICE),
     "pageable memory": lambda x: torch.ones(2).to(DEVICE, non_blocking=True),
     "copy_": lambda x: x.copy_(torch.ones(2, 2)),
+    "copy_ back": lambda x: torch.empty(2, 2).copy_(x, non_blocking=True),
+    "blocking copy_ back": lambda x: torch.empty(2, 2, pin_memory=True).copy_(x),
     "index on the CPU": lambda x: x[torch.tensor([1, 0])],
     "list as an index": lambda x: x[:, [1, 0]],
 }
@@ -76,6 +78,9 @@ SENT = {
     "slices": lambda x: x[..., 1:, None],
     "made there": lambda x: torch.zeros(2, device=x.device).add_(1),
     "on the CPU alone": lambda x: torch.tensor([1, 2]).tolist(),
+    "copy_ back to page-locked memory": lambda x: torch.empty(2, 2, pin_memory=True).copy_(
+        x, non_blocking=True
+    ),
     "page-locked from the start": lambda x: torch.empty(2, pin_memory=True).to(
         DEVICE, non_blocking=True
     ),
@@ -111,6 +116,19 @@ def test_no_batch_makes_the_gpu_wait(gpu, model, aspect, pairs):
         gpu.waits.clear()
         model.judge(model.read(ir[:count], vis[:count]), fused, aspect, pair)
     assert not gpu.waits
+
+
+def test_a_wrong_range_is_found_without_waiting(gpu, model):
+    right, wrong = ([GpuTensor(f(x)) for x in images()] for f in (lambda x: x, lambda x: 255 * x))
+    with pytest.raises(InputError, match=r"`ir` with values in \[0, 1\], got .*: divide by 255"):
+        model(*wrong)  # the first batch is waited for
+    model(*right)
+    gpu.waits.clear()
+    model(*wrong)
+    with pytest.raises(InputError, match="in an earlier call"):
+        model(*right)
+    assert not gpu.waits
+    model(*right)
 
 
 @pytest.mark.parametrize("pairs", PAIRS)

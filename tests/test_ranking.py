@@ -94,7 +94,7 @@ def test_order_and_preferences(model):
 @pytest.mark.parametrize("aspect", ["overall", "all"])
 def test_rows_of_an_output_keep_its_shape(model, aspect):
     output = rank(IR, VIS, CANDIDATES, model=model, aspect=aspect).output
-    assert len(output) == len(list(output)) == 5
+    assert len(output) == 5
     for rows in (slice(0, 2), [3, 1], torch.tensor([3, 1]), output.score.flatten()[:5] > 3):
         assert torch.equal(output[rows].score, output.score[rows])
         assert torch.equal(output[rows].probabilities, output.probabilities[rows])

@@ -125,6 +125,38 @@ def test_overshoot_is_clipped_and_gives_no_gradient(reward):
     assert fused.grad[(fused > 1) | (fused < 0)].abs().max() == 0
 
 
+SCALES = {
+    "-1 to 1": lambda x: 2 * x - 1,
+    "0 to 255": lambda x: 255 * x,
+    "normalised": lambda x: (x - 0.45) / 0.22,
+}
+
+
+@pytest.mark.parametrize("scale", SCALES)
+def test_another_range_is_refused_whichever_image_has_it(model, scale):
+    guarded = FuScoreReward(model, trust_region=TrustRegion())
+    doors = {"FuScore": model, "reward": guarded, "loss": FuScoreLoss(model)}
+    right = dict(zip(("ir", "vis", "fused"), triple(), strict=True))
+    for name, image in right.items():
+        for door in doors.values():
+            with pytest.raises(
+                InputError, match=rf"Expected `{name}` with values in \[0, 1\], got"
+            ):
+                door(**right | {name: SCALES[scale](image)})
+    with pytest.raises(InputError, match="Expected `reference` with values"):
+        guarded(**right, reference=SCALES[scale](right["fused"]))
+
+
+def test_a_small_overshoot_and_a_spike_are_not_another_range(model, reward):
+    ir, vis, fused = triple()
+    for image in (1.03 * fused - 0.01, fused.clone()):
+        image[0, 0, 0, 0] = 9.0
+        assert torch.equal(reward(ir, vis, image), reward(ir, vis, image.clamp(0, 1)))
+        assert torch.isfinite(model(ir, vis, image).score).all()
+    # What a gradient scaler will skip.
+    assert reward(ir, vis, torch.full_like(fused, torch.inf)).shape == (2,)
+
+
 def test_aspects_are_weighted(model):
     scores = model(*triple(), aspect="all").score
     weights = {"sharpness": 1.0, "artifacts": 3.0, "overall": 0.0}

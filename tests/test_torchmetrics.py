@@ -8,6 +8,7 @@ import torch
 import torch.multiprocessing as mp
 from PIL import Image
 from torchmetrics import MetricCollection
+from torchmetrics.image import PeakSignalNoiseRatio
 from torchmetrics.utilities.exceptions import TorchMetricsUserError
 
 from fuscore_metric import FuScore, InputError, score
@@ -145,6 +146,21 @@ def test_a_collection(model):
     assert collection.clone(prefix="val_")["val_overall"].judge.model is model
 
 
+def test_a_collection_with_metrics_of_another_target(model):
+    fused, sources = batch()
+    collection = MetricCollection(
+        {"fuscore": FuScoreMetric(model), "psnr": PeakSignalNoiseRatio(data_range=1.0)}
+    )
+    found = collection(fused, sources["vis"], **sources)
+    collection.update(preds=fused, target=sources["vis"], **sources)
+    expected = FuScoreMetric(model)(fused, sources)
+    assert torch.equal(found["fuscore"], expected)
+    assert torch.allclose(collection.compute()["fuscore"], expected)
+    alone = PeakSignalNoiseRatio(data_range=1.0)(fused, sources["vis"])
+    assert torch.allclose(found["psnr"], alone)
+    assert torch.equal(FuScoreMetric(model)(fused, **sources), expected)
+
+
 def test_plot(model):
     import matplotlib as mpl
 
@@ -164,6 +180,8 @@ BAD_INPUTS = {
     ),
     "no vis": (lambda: (images(0), {"ir": images(1)}), "keys `ir` and `vis`, got ir"),
     "nothing": (lambda: (images(0), {}), "keys `ir` and `vis`, got nothing"),
+    "one keyword": (lambda: (images(0), None, {"ir": images(1)}), "got no `vis`"),
+    "twice": (lambda: (*batch(), batch()[1]), "got them in `target` and by keyword"),
     "one source too few": (
         lambda: (images(0), {"ir": images(1, 1), "vis": images(2)}),
         "the same number of images, .* got 1, 2 and 2",
@@ -181,8 +199,9 @@ def test_bad_input_is_refused_and_leaves_the_state(model, case):
     metric = FuScoreMetric(model)
     metric.update(*batch())
     before = metric.compute()
+    fused, target, *keywords = make()
     with pytest.raises(InputError, match=message):
-        metric.update(*make())
+        metric.update(fused, target, **dict(*keywords))
     metric._computed = None
     assert torch.equal(metric.compute(), before)
 

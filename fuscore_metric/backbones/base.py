@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +14,8 @@ from typing_extensions import Self
 
 from fuscore_metric.backbones.prompt_tree import Prefix
 from fuscore_metric.checkpoint import CheckpointError
+from fuscore_metric.own_terms import own_terms
+from fuscore_metric.placement import check_half
 
 INT8 = "int8"
 QUANTIZE = ("4bit", "8bit", INT8)
@@ -41,6 +43,16 @@ def no_autocast(device: torch.device) -> AbstractContextManager[None]:
         return nullcontext()
     off: AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
     return off
+
+
+def in_its_dtype(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
+    """What `.to()` and its like do to a tensor, but for a change of its dtype."""
+
+    def applied(tensor: Tensor) -> Tensor:
+        found = fn(tensor)
+        return found if found.dtype == tensor.dtype else tensor.to(found.device)
+
+    return applied
 
 
 class Backbone(nn.Module, ABC):
@@ -174,6 +186,29 @@ class Backbone(nn.Module, ABC):
         if quantize not in (None, *QUANTIZE):
             names = ", ".join(QUANTIZE)
             raise ValueError(f"Expected `quantize` to be one of {names}, got {quantize!r}")
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        """Change dtype or device: what `.to()`, `.half()` and `.cuda()` come down to.
+
+        Buffers keep their dtype, as when loading in another one: means, spreads and rotary
+        frequencies, from which small differences are taken.
+
+        Raises:
+            CheckpointError: float16 for a family whose activations overflow in it.
+        """
+        keep = in_its_dtype(fn)
+
+        def applied(tensor: Tensor) -> Tensor:
+            if not isinstance(tensor, nn.Parameter):
+                return keep(tensor)
+            found = fn(tensor)
+            if found.dtype != tensor.dtype:
+                check_half(found.dtype, type(self))
+            return found
+
+        with own_terms():
+            moved: Self = super()._apply(applied, recurse)  # type: ignore[no-untyped-call]
+        return moved
 
     @property
     def differentiable(self) -> bool:

@@ -8,9 +8,14 @@ ReLU6 everywhere.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from typing_extensions import Self
+
+from fuscore_metric.backbones.base import in_its_dtype
 
 # (expansion, kernel, stride, channels, repeats) of the stages used. Those at 1/8 and 1/16 are left
 # out: a cell holds few of their pixels, so one pixel of shift moved its statistics by a quarter and
@@ -87,7 +92,9 @@ class InvertedResidual(nn.Module):
 
 
 class EfficientNetLite(nn.Module):
-    """Stem and first two stages.
+    """Stem and first two stages; keeps its dtype, whatever `.to()` and its like are asked for.
+
+    What is made of its maps are small differences of large sums.
 
     Attributes:
         memory_format: Order of the maps in memory. Channels last makes depthwise convolutions twice
@@ -110,6 +117,10 @@ class EfficientNetLite(nn.Module):
                 )
                 inputs = outputs
             self.stages.append(nn.Sequential(*blocks))
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        moved: Self = super()._apply(in_its_dtype(fn), recurse)  # type: ignore[no-untyped-call]
+        return moved
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """Feature maps of the stem and each stage.

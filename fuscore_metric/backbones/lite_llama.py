@@ -399,12 +399,12 @@ class LiteLlama(Backbone):
         _check_size(llama, words.tokenizer.get_vocab_size(), weights)
         backbone = cls(words, llama=llama, preprocessing=preprocessing, relations=relations)
         backbone.load_state_dict(read_tensors(weights, backbone.state_dict()))
-        # What makes the statistics stays float32: they are small differences of large sums.
-        projectors = [cast(Projector, p).layers for p in backbone.projectors.values()]
-        parts: list[nn.Module] = [backbone.llama, backbone.cell_embedding, *projectors]
-        for part in parts:
-            part.to(dtype)
-        return backbone
+        return backbone.to(dtype)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are; `nn.DataParallel` makes replicas without parameters."""
+        return self.cell_embedding.weight.device
 
     @property
     def dtype(self) -> torch.dtype:

@@ -198,8 +198,9 @@ class QwenVL(Backbone):
         budget = {name: options[name] for name in ("min_pixels", "max_pixels")}
         size = fit_pixels(*images.shape[-2:], multiple=patch * merge, **budget)
         resized = resize(images, size)
-        normal = torch.tensor([options["image_mean"], options["image_std"]])  # (2, 3)
-        mean, std = to_device(normal, resized.device)[..., None, None]  # (3, 1, 1) each
+        normal = [options["image_mean"], options["image_std"]]
+        given = torch.tensor(normal, dtype=torch.float32)  # (2, 3)
+        mean, std = to_device(given, resized.device)[..., None, None]  # (3, 1, 1) each
         patches = patchify((resized - mean) / std, patch, merge, time)
         sides = torch.tensor([1, size[0] // patch, size[1] // patch])
         grid = to_device(sides, images.device)
@@ -351,13 +352,18 @@ class QwenVL(Backbone):
         """Where images go in; the main device of a model on several."""
         hook = getattr(self.model, "_hf_hook", None)
         found = getattr(hook, "execution_device", None)
-        return self.model.device if found is None else torch.device(found)
+        return self._embedding.device if found is None else torch.device(found)
 
     @property
     def dtype(self) -> torch.dtype:
         """Floating dtype of the weights, also where most are quantised."""
-        found: torch.dtype = self.model.dtype
-        return found
+        return self._embedding.dtype
+
+    @property
+    def _embedding(self) -> Tensor:
+        """Weights that nothing quantises; replicas of `nn.DataParallel` have no parameters."""
+        weight: Tensor = self.model.get_input_embeddings().weight
+        return weight
 
     @property
     def layer_classes(self) -> list[str]:

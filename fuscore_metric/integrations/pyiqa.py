@@ -27,6 +27,7 @@ from fuscore_metric.judge import Judge
 from fuscore_metric.model import FuScore
 from fuscore_metric.pictures import open_triples
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
+from fuscore_metric.range_guard import RangeGuard
 from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, check_request, judge
 
 SCORE_RANGE_TEXT = "1, 5"
@@ -229,6 +230,7 @@ class _Unread(NamedTuple):
         """The target; a network's overshoot is clipped, as `FuScoreReward` does."""
         target = self.target
         if self.as_loss and isinstance(target, Tensor) and target.is_floating_point():
+            RangeGuard().check(target, "fused")
             return target.clamp(0, 1)
         return target
 

@@ -29,11 +29,14 @@ class FuScoreMetric(Metric):
     As input to `forward` and `update`:
 
     - `preds`: fused image(s).
-    - `target`: a dictionary with `ir` and `vis`, the source images of each.
+    - `ir`, `vis`: by keyword, the source images of each. `target` is then what other metrics of a
+      `MetricCollection` compare `preds` with, and not looked at:
+      `collection(preds, target, ir=ir, vis=vis)`.
+    - Or `target`: a dictionary with `ir` and `vis`.
 
-    Each in any form that `fuscore_metric.score` takes: tensors (N, C, H, W) or (C, H, W) with C = 1
-    or 3, floats in [0, 1] or 8 bits; paths, PIL images, arrays, or lists. What `forward` returns
-    for a batch carries the gradient to `preds`; the accumulated value does not.
+    Images in any form that `fuscore_metric.score` takes: tensors (N, C, H, W) or (C, H, W) with
+    C = 1 or 3, floats in [0, 1] or 8 bits; paths, PIL images, arrays, or lists. What `forward`
+    returns for a batch carries the gradient to `preds`; the accumulated value does not.
 
     Clones share the model. It is no part of the `state_dict`, keeps its dtype, and follows to
     another device.
@@ -87,17 +90,26 @@ class FuScoreMetric(Metric):
         else:
             self.add_state("scores", [], dist_reduce_fx="cat")
 
-    def update(self, preds: ImagesLike, target: Mapping[str, ImagesLike]) -> None:
+    def update(
+        self,
+        preds: ImagesLike,
+        target: Any = None,
+        *,
+        ir: ImagesLike | None = None,
+        vis: ImagesLike | None = None,
+    ) -> None:
         """Judge a batch and add it to the state.
 
         Args:
             preds: N fused images.
-            target: `ir` and `vis`, N images each.
+            target: A dictionary of `ir` and `vis`, N images each; or anything, if those are given.
+            ir: N infrared images.
+            vis: N visible images.
 
         Raises:
-            InputError: A source is missing, or an image cannot be used.
+            InputError: A source is missing or given twice, or an image cannot be used.
         """
-        ir, vis = (_detached(images) for images in _sources(target))
+        ir, vis = (_detached(images) for images in _sources(target, ir, vis))
         scores = predict(
             ir,
             vis,
@@ -125,7 +137,7 @@ class FuScoreMetric(Metric):
         """Return the scores seen so far as `reduction` says: a scalar, or (N,); float32."""
         if self.reduction == "none":
             if isinstance(self.scores, list) and not self.scores:
-                return torch.empty(0, device=self.device)
+                return torch.empty(0, dtype=torch.float32, device=self.device)
             return dim_zero_cat(self.scores)  # gathered from several processes it is a tensor
         return (self.score_sum / self.total).float()
 
@@ -145,10 +157,20 @@ class FuScoreMetric(Metric):
         return self._plot(val, ax)
 
 
-def _sources(target: Mapping[str, ImagesLike]) -> tuple[ImagesLike, ImagesLike]:
+def _sources(
+    target: Any, ir: ImagesLike | None, vis: ImagesLike | None
+) -> tuple[ImagesLike, ImagesLike]:
+    if ir is not None or vis is not None:
+        if ir is None or vis is None:
+            missing = "ir" if ir is None else "vis"
+            raise InputError(f"Expected both `ir` and `vis` by keyword, got no `{missing}`")
+        if isinstance(target, Mapping) and target.keys() & {"ir", "vis"}:
+            raise InputError("Expected `ir` and `vis` once, got them in `target` and by keyword")
+        return ir, vis
     if not isinstance(target, Mapping):
         raise InputError(
-            f"Expected `target` as a dictionary with `ir` and `vis`, got {type(target).__name__}"
+            "Expected `ir` and `vis` by keyword, or `target` as a dictionary with `ir` and `vis`, "
+            f"got {type(target).__name__}"
         )
     if set(target) != {"ir", "vis"}:
         keys = ", ".join(sorted(map(str, target))) or "nothing"

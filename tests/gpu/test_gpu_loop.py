@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import pytest
 import torch
 
-from fuscore_metric import FuScore, score
+from fuscore_metric import FuScore, InputError, score
 from fuscore_metric.checkpoint import FuScoreSpec
 from fuscore_metric.pictures import Picture, open_triples
 from fuscore_metric.scoring import judge, judge_each
@@ -80,6 +80,20 @@ def test_judging_does_not_wait_for_the_gpu(device, judging, aspect, pair):
     with no_waiting():
         found = judging.judge(judging.read(ir, vis), fused, aspect, pair).score
     assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures("only_cuda")
+@torch.no_grad()
+def test_a_wrong_range_is_found_without_waiting(device, model):
+    right = on(device, crops(2))
+    model(*right)  # the first batch is waited for
+    with no_waiting():
+        model(*(255 * image for image in right))
+    torch.cuda.synchronize()
+    with pytest.raises(InputError, match="in an earlier call"), no_waiting():
+        model(*right)
+    for _ in range(2):
+        model(*right)
 
 
 @pytest.mark.usefixtures("only_cuda")

@@ -68,6 +68,27 @@ def test_data_parallel(device, model):
     check_gradient(nn.DataParallel(step, **on_gpus), step, device)
 
 
+class Scores(nn.Module):
+    """What `nn.DataParallel` can gather of a model."""
+
+    def __init__(self, model: FuScore) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, ir: torch.Tensor, vis: torch.Tensor, fused: torch.Tensor) -> torch.Tensor:
+        return self.model(ir, vis, fused).score
+
+
+@pytest.mark.usefixtures("only_cuda")
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="replicas need two GPUs")
+def test_data_parallel_over_two_gpus(on_cpu):
+    images = crops(4)
+    expected = on_cpu(*images).score
+    scores = nn.DataParallel(Scores(FuScore.from_pretrained(device="cuda:0")), device_ids=[0, 1])
+    found = scores(*on("cuda:0", images))
+    assert torch.allclose(found.cpu(), expected, atol=TOLERANCE)
+
+
 def backends() -> list[str]:
     nccl = torch.cuda.is_available() and torch.distributed.is_nccl_available()
     return ["gloo", "nccl"] if nccl else ["gloo"]
