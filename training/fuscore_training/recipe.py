@@ -175,8 +175,8 @@ def read_recipe(path: Path) -> AnyRecipe:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not (isinstance(content, Mapping) and "base" in content):
         made = _build(Recipe, content, str(path))
-        beside = {name: _beside(path, getattr(made, name)) for name in ("split", "viewers")}
-        return replace(made, **beside)
+        split, viewers = _beside(path, made.split), _beside(path, made.viewers)
+        return replace(made, split=split, viewers=viewers)
     if isinstance(content["base"], Mapping):
         big = _build(FineTuneRecipe, content, str(path))
         return replace(
