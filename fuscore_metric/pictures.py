@@ -19,6 +19,7 @@ from fuscore_metric._decode import InputError, file_size, raw_pixels
 from fuscore_metric.images import (
     ImageLike,
     ImagesLike,
+    ThermalRange,
     as_images,
     check_triples,
     one_image,
@@ -36,6 +37,7 @@ class Picture:
         shape: (3, H, W).
         source: A file, or finished pixels.
         given: What tells it from others before its pixels are known: a path, the caller's object.
+        thermal_range: As in `images.as_images`, for a file.
     """
 
     name: str
@@ -43,6 +45,7 @@ class Picture:
     shape: tuple[int, ...]
     source: str | Tensor
     given: Hashable
+    thermal_range: ThermalRange | None = None
 
     @property
     def is_file(self) -> bool:
@@ -75,32 +78,42 @@ class Picture:
         """
         if isinstance(self.source, Tensor):
             return decoded
-        return unit_range(decoded, self.name, self.argument)
+        return unit_range(decoded, self.name, self.argument, thermal_range=self.thermal_range)
 
 
-def open_pictures(images: ImagesLike, argument: str) -> list[Picture]:
+def open_pictures(
+    images: ImagesLike, argument: str, *, thermal_range: ThermalRange | None = None
+) -> list[Picture]:
     """Look at images without decoding files; takes what `images.as_images` takes.
 
     Raises:
         InputError: An image cannot be used, as far as can be seen now.
     """
     if isinstance(images, (str, os.PathLike)):
-        return [_open(images, argument, argument)]
+        return [_open(images, argument, argument, thermal_range)]
     if isinstance(images, Sequence) and not isinstance(images, bytes) and images:
-        return [_open(image, f"{argument}[{n}]", argument) for n, image in enumerate(images)]
-    whole = as_images(images, argument)
+        return [
+            _open(image, f"{argument}[{n}]", argument, thermal_range)
+            for n, image in enumerate(images)
+        ]
+    whole = as_images(images, argument, thermal_range=thermal_range)
     return [_ready(pixels, argument, _place(pixels)) for pixels in whole]
 
 
 def open_triples(
-    ir: ImagesLike, vis: ImagesLike, fused: ImagesLike
+    ir: ImagesLike,
+    vis: ImagesLike,
+    fused: ImagesLike,
+    *,
+    thermal_range: ThermalRange | None = None,
 ) -> list[tuple[Picture, Picture, Picture]]:
     """Look at N triples; of sources there may be one pair for all.
 
     Raises:
         InputError: An image cannot be used, or the three do not belong together.
     """
-    return join(open_pictures(ir, "ir"), open_pictures(vis, "vis"), open_pictures(fused, "fused"))
+    read_ir = open_pictures(ir, "ir", thermal_range=thermal_range)
+    return join(read_ir, open_pictures(vis, "vis"), open_pictures(fused, "fused"))
 
 
 def join(
@@ -206,12 +219,15 @@ def _samples(pictures: Iterable[Picture]) -> dict[Hashable, float]:
     return found
 
 
-def _open(image: ImageLike, name: str, argument: str) -> Picture:
+def _open(
+    image: ImageLike, name: str, argument: str, thermal_range: ThermalRange | None
+) -> Picture:
     if isinstance(image, (str, os.PathLike)):
         path = os.fspath(image)
         shape = (3, *file_size(path, name, argument))
-        return Picture(name, argument, shape, path, path)
-    return _ready(one_image(image, name, argument), argument, id(image))
+        return Picture(name, argument, shape, path, path, thermal_range)
+    pixels = one_image(image, name, argument, thermal_range=thermal_range)
+    return _ready(pixels, argument, id(image))
 
 
 def _ready(pixels: Tensor, argument: str, given: Hashable) -> Picture:

@@ -10,7 +10,7 @@ from itertools import count
 import torch
 from torch import Tensor
 
-from fuscore_metric.images import ImageLike, ImagesLike, InputError
+from fuscore_metric.images import ImageLike, ImagesLike, InputError, ThermalRange
 from fuscore_metric.levels import preference
 from fuscore_metric.model import FuScore, FuScoreOutput
 from fuscore_metric.pictures import Picture, join, open_pictures
@@ -69,6 +69,7 @@ def rank(
     aspect: str = DEFAULT_ASPECT,
     device: str | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    thermal_range: ThermalRange | None = None,
 ) -> Ranking:
     """Rank many fused images of one source pair, which is read once.
 
@@ -80,22 +81,25 @@ def rank(
         aspect: As in `score`; "all" ranks by `overall`.
         device: Where to compute, if no `model` is given; by default as in `score`.
         batch_size: Candidates computed at once. Does not change the scores.
+        thermal_range: As in `score`.
 
     Returns:
         A `Ranking`. The scores are those that `score` gives.
 
     Raises:
         InputError: An image cannot be used; one line that names the argument.
-        ValueError: An unknown aspect or a bad batch size.
+        ValueError: An unknown aspect, a bad batch size or thermal range.
     """
-    check_request(aspect, batch_size)
+    check_request(aspect, batch_size, thermal_range)
     images: ImagesLike
     names: Iterable[object]
     if isinstance(candidates, Mapping):
         names, images = candidates, list(candidates.values())
     else:
         names, images = _names(candidates), candidates
-    triples = join(_one(ir, "ir"), _one(vis, "vis"), open_pictures(images, "fused"))
+    read_ir = _one(open_pictures(ir, "ir", thermal_range=thermal_range), "ir")
+    read_vis = _one(open_pictures(vis, "vis"), "vis")
+    triples = join(read_ir, read_vis, open_pictures(images, "fused"))
     model = choose_model(model, images, device)
     output = judge(triples, model, aspect=aspect, batch_size=batch_size)
     mean, spread = output.score, output.variance
@@ -106,8 +110,7 @@ def rank(
     return Ranking(named, output, preferences)
 
 
-def _one(image: ImageLike, argument: str) -> list[Picture]:
-    found = open_pictures(image, argument)
+def _one(found: list[Picture], argument: str) -> list[Picture]:
     if len(found) != 1:
         raise InputError(f"Expected `{argument}` as one image, got {len(found)}")
     return found

@@ -16,6 +16,7 @@ from fuscore_metric.cli._options import (
     Device,
     Dtype,
     Revision,
+    ThermalRange,
     Weights,
     check_options,
     one_of,
@@ -66,6 +67,7 @@ def compare(
     device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
+    thermal_range: ThermalRange = None,
     output_format: Annotated[
         str,
         typer.Option(
@@ -104,7 +106,7 @@ def compare(
         found = read_results(results)
         _show(found.table, found.settings, (a, b), output_format, limit)
     elif ir is not None and vis is not None:
-        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
         names, rows = _score((a, b), ir, vis, scoring, out, overwrite=overwrite, progress=progress)
         found = _shared_results(out, names, rows)
         _show(found.table, found.settings, names, output_format, limit)

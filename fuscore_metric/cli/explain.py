@@ -14,6 +14,7 @@ from fuscore_metric.cli._options import (
     Dtype,
     Ir,
     Revision,
+    ThermalRange,
     Vis,
     Weights,
     check_options,
@@ -39,6 +40,7 @@ def explain(
     ),
     device: Device = AUTO,
     dtype: Dtype = None,
+    thermal_range: ThermalRange = None,
 ) -> None:
     """Draw where a fusion lost its score, against a plain average of the same sources.
 
@@ -51,7 +53,8 @@ def explain(
         from fuscore_metric.images import as_images, check_triples
 
         _check_out(out, (ir, vis, fused))
-        triple = as_images(ir, "ir"), as_images(vis, "vis"), as_images(fused, "fused")
+        read_ir = as_images(ir, "ir", thermal_range=thermal_range)
+        triple = read_ir, as_images(vis, "vis"), as_images(fused, "fused")
         check_triples(*triple)
         from fuscore_metric.model import FuScore
 

@@ -16,6 +16,7 @@ from fuscore_metric.cli._options import (
     Device,
     Dtype,
     Revision,
+    ThermalRange,
     Weights,
     check_options,
     one_of,
@@ -65,6 +66,7 @@ def rank(
     device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
+    thermal_range: ThermalRange = None,
     output_format: Annotated[
         str,
         typer.Option(
@@ -102,7 +104,7 @@ def rank(
         )
         matched = match_folders(ir, vis, folders)
         _check_partners(matched, strict=strict)
-        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
         settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
     with RunFolder(out, settings, overwrite=overwrite) as folder:

@@ -19,6 +19,7 @@ from fuscore_metric.cli._options import (
     Device,
     Dtype,
     Revision,
+    ThermalRange,
     Weights,
     check_options,
     one_of,
@@ -74,6 +75,7 @@ def score(
     device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
+    thermal_range: ThermalRange = None,
     progress: Progressing = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
     manifest: Annotated[
@@ -134,7 +136,7 @@ def score(
       fuscore score --manifest triples.parquet --engine ray --actors 4 --out results
     """  # noqa: D301 - \b keeps the lines of a paragraph
     given = [*(fused or ()), *(more_fused or ())]
-    scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+    scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
     if manifest is not None:
         _refuse(
             "does not go with --manifest",
@@ -159,7 +161,7 @@ def score(
         # Files are checked before the model's code is even imported: the usual mistake should
         # answer at once.
         paths = _listed(given)
-        opened = _opened(ir, vis, paths)
+        opened = _opened(ir, vis, paths, thermal_range)
         from fuscore_metric.model import FuScore
 
         model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
@@ -200,7 +202,9 @@ def _from_stdin() -> list[str]:
     return [str(Path(os.fsdecode(path))) for path in content.split(end) if path]
 
 
-def _opened(ir: Path, vis: Path, fused: Sequence[str]) -> list[Opened]:
+def _opened(
+    ir: Path, vis: Path, fused: Sequence[str], thermal_range: tuple[float, float] | None
+) -> list[Opened]:
     """Look at all files. Of a single fused image everything is read, of several the headers.
 
     Raises:
@@ -209,7 +213,7 @@ def _opened(ir: Path, vis: Path, fused: Sequence[str]) -> list[Opened]:
     from fuscore_metric.images import InputError, as_images, check_triples
     from fuscore_metric.pictures import join, open_pictures
 
-    sources = as_images(ir, "ir"), as_images(vis, "vis")
+    sources = as_images(ir, "ir", thermal_range=thermal_range), as_images(vis, "vis")
     check_triples(*sources, sources[0])
     read_ir, read_vis = open_pictures(sources[0], "ir"), open_pictures(sources[1], "vis")
     if len(fused) == 1:
