@@ -7,7 +7,6 @@ about a file or a shape ends here, in one error, `InputError`.
 import io
 import os
 import stat
-import struct
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -19,6 +18,7 @@ import torch
 from PIL import ExifTags, Image, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from fuscore_metric._deep import keeps_high_byte, png_chunks, read_deep
 from fuscore_metric.forking import in_forked
 
 MIN_SIDE = 32
@@ -47,17 +47,10 @@ ImageLike: TypeAlias = File | IO[bytes] | Readable | Image.Image | npt.NDArray[A
 
 _CHANNELS = (1, 3, 4)  # grey, RGB, RGBA
 _NUMPY_DTYPES = ("uint8", "uint16", "float16", "float32", "float64")
-_TORCH_DTYPES = (
-    torch.uint8,
-    torch.uint16,
-    torch.bfloat16,
-    torch.float16,
-    torch.float32,
-    torch.float64,
-)
+_COUNT_DTYPES = ("int16", "int32", "uint32", "int64")  # only of `ir`: signed or wide counts
+_TORCH_DTYPES = ("uint8", "uint16", "bfloat16", "float16", "float32", "float64")
 _FORMAT_NAMES = "BMP, GIF, JPEG, JPEG 2000, PNG, PPM, TIFF, WebP"
-# Modes whose numbers are kept: casting them to RGB would clip or cut them to 8 bits.
-_NUMERIC_MODES = frozenset({"I", "F", "I;16", "I;16L", "I;16B", "I;16N"})
+_TIFF_STARTS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class InputError(ValueError):
@@ -90,14 +83,17 @@ def raw_pixels(images: ImageLike, name: str, argument: str) -> Tensor:
     """One non-list input -> (N, C, H, W) in its own dtype, N > 0, C in 1, 3, 4."""
     thermal = argument == "ir"
     if isinstance(images, (str, os.PathLike, bytes)):
-        return _channels_first(_read_file(images, name, thermal=thermal))
+        return _channels_first(_read_file(images, name, argument))
     if isinstance(images, Image.Image):
-        return _channels_first(_read_pil(images, name, thermal=thermal))
+        return _channels_first(_read_pil(images, name, argument))
     if isinstance(images, np.ndarray):
-        _check_numpy(images, name)
-        return _channels_first(images)
+        _check_numpy(images, name, thermal=thermal)
+        pixels = _unmasked(images, name, thermal=thermal)
+        _check_bytes(pixels, name)
+        return _channels_first(pixels)
     if isinstance(images, Tensor):
-        _check_tensor(images, name)
+        _check_tensor(images, name, thermal=thermal)
+        _check_bytes(images, name)
         return images if images.ndim == 4 else images.unsqueeze(0)  # (N, C, H, W)
     raise InputError(
         f"Expected `{name}` as a path, PIL image, numpy array, torch tensor or list of these, "
@@ -132,7 +128,7 @@ def file_header(file: File, name: str, argument: str) -> Header:
     """
     source = _called(file)
     with _opened(file, name, source) as image:
-        _check_header(image, name, source, thermal=argument == "ir")
+        _check_header(image, name, source, argument)
         width, height = image.size
         orientation = _orientation(image, file)
         # Pillow gives a TIFF's size as displayed, and that of others as stored.
@@ -148,7 +144,7 @@ def pil_orientation(image: Image.Image, name: str, argument: str) -> int:
     """
     source = _called_pil(image)
     with _reported(name, source), _strict_loading, _unmapped(image):
-        _check_header(image, name, source, thermal=argument == "ir")
+        _check_header(image, name, source, argument)
         return _turn(image.tag_v2 if image.format == "TIFF" else image.getexif())  # type: ignore[attr-defined]
 
 
@@ -196,13 +192,10 @@ def _notes_behind_pixels(source: File) -> bool:
     """Whether a PNG has text or EXIF after its pixels; only the chunks' headers are read."""
     behind = False
     with _binary(source) as file:
-        file.seek(8)  # the signature
-        while len(header := file.read(8)) == 8:
-            length, kind = struct.unpack(">I4s", header)
+        for kind, _ in png_chunks(file):
             if behind and kind in (b"eXIf", b"tEXt", b"zTXt", b"iTXt"):
                 return True
             behind = behind or kind == b"IDAT"
-            file.seek(length + 4, os.SEEK_CUR)
     return False
 
 
@@ -218,10 +211,36 @@ def _channels_first(array: npt.NDArray[Any]) -> Tensor:
     return pixels.movedim(-1, 1)  # (N, C, H, W)
 
 
-def _check_numpy(array: npt.NDArray[Any], name: str) -> None:
+def _unmasked(array: npt.NDArray[Any], name: str, *, thermal: bool) -> npt.NDArray[Any]:
+    """A masked array without its mask: what is masked becomes the median of the others, per image.
+
+    The median changes neither the range of thermal counts nor adds strong edges.
+    """
+    if not np.ma.is_masked(array):
+        return np.asarray(array)
+    if not thermal:
+        raise InputError(f"Expected `{name}` without masked pixels: fill them, or crop the image")
+    images = np.ma.masked_array(array if array.ndim == 4 else array[None])  # (N, ...)
+    if any(image.mask.all() for image in images):
+        raise InputError(f"Expected `{name}` with pixels that are not masked")
+    filled = np.stack([image.filled(np.median(image.compressed())) for image in images])
+    return filled if array.ndim == 4 else filled[0]
+
+
+def _check_bytes(pixels: npt.NDArray[Any] | Tensor, name: str) -> None:
+    """Refuse bytes that are 0 and 1 only: floats that were not multiplied by 255."""
+    if str(pixels.dtype).endswith("uint8") and 0 not in pixels.shape and int(pixels.max()) == 1:
+        raise InputError(
+            f"Expected `{name}` of uint8 with values from 0 to 255, got 0 and 1 only: "
+            "multiply floats by 255 before they become uint8"
+        )
+
+
+def _check_numpy(array: npt.NDArray[Any], name: str, *, thermal: bool) -> None:
     """Check dtype and shape of an array; values and size are looked at later."""
-    if array.dtype.name not in _NUMPY_DTYPES:
-        raise InputError(_dtype_message(name, ", ".join(_NUMPY_DTYPES), array.dtype.name))
+    accepted = _NUMPY_DTYPES + (_COUNT_DTYPES if thermal else ())
+    if array.dtype.name not in accepted:
+        raise InputError(_dtype_message(name, ", ".join(accepted), array.dtype.name))
     shape = array.shape
     if array.ndim == 2 or (array.ndim in (3, 4) and shape[-1] in _CHANNELS and shape[0] > 0):
         return
@@ -233,13 +252,14 @@ def _check_numpy(array: npt.NDArray[Any], name: str) -> None:
     )
 
 
-def _check_tensor(tensor: Tensor, name: str) -> None:
+def _check_tensor(tensor: Tensor, name: str, *, thermal: bool) -> None:
     """Check layout, dtype and shape of a tensor; values and size are looked at later."""
     if tensor.layout != torch.strided:
         raise InputError(f"Expected `{name}` as a dense tensor, got layout {tensor.layout}")
-    if tensor.dtype not in _TORCH_DTYPES:
-        accepted = ", ".join(_dtype_name(dtype) for dtype in _TORCH_DTYPES)
-        raise InputError(_dtype_message(name, accepted, _dtype_name(tensor.dtype)))
+    accepted = _TORCH_DTYPES + (_COUNT_DTYPES if thermal else ())
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    if dtype not in accepted:
+        raise InputError(_dtype_message(name, ", ".join(accepted), dtype))
     shape = tuple(tensor.shape)
     if tensor.ndim in (3, 4) and shape[-3] in _CHANNELS and shape[0] > 0:
         return
@@ -253,30 +273,27 @@ def _check_tensor(tensor: Tensor, name: str) -> None:
     )
 
 
-def _dtype_name(dtype: torch.dtype) -> str:
-    return str(dtype).removeprefix("torch.")
-
-
 def _dtype_message(name: str, accepted: str, got: str) -> str:
     hints = {
         "bool": ": use uint8 with 0 and 255",
         "object": ": are the images of different sizes? use a list",
     }
-    hint = ": use uint8 for values from 0 to 255" if got.startswith(("int", "uint")) else ""
+    integer = got.startswith(("int", "uint"))
+    hint = ": use uint8 for values from 0 to 255, uint16 for more" if integer else ""
     return f"Expected `{name}` with dtype {accepted}, got {got}{hints.get(got, hint)}"
 
 
-def _read_file(file: File, name: str, *, thermal: bool) -> npt.NDArray[Any]:
+def _read_file(file: File, name: str, argument: str) -> npt.NDArray[Any]:
     """Read one image file; the result and the errors are those of `_read_pil`.
 
     Args:
         file: The file.
         name: How the error calls the image.
-        thermal: Whether 16-bit values are sensor counts, see `_read_pil`.
+        argument: `ir`, `vis` or `fused`, see `_deep.read_deep`.
     """
     source = _called(file)
     with _opened(file, name, source) as image:
-        return _read(image, name, source, thermal=thermal)
+        return _read(image, name, source, argument)
 
 
 def _called(file: File) -> str:
@@ -294,7 +311,7 @@ def _opened(file: File, name: str, source: str) -> Iterator[Image.Image]:
         _reported(name, source),
         _strict_loading,
         _binary(file) as opened,
-        Image.open(opened, formats=FORMATS) as image,
+        _identified(opened) as image,
     ):
         yield image
 
@@ -307,6 +324,19 @@ def _binary(file: File) -> IO[bytes]:
         return io.BytesIO(file)
     _check_kind(file)
     return open(file, "rb")
+
+
+def _identified(file: IO[bytes]) -> Image.Image:
+    try:
+        return Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        file.seek(0)
+        if file.read(4) not in _TIFF_STARTS:
+            raise
+        raise OSError(
+            "a TIFF that is broken, or whose kind of pixels Pillow does not read, such as float64: "
+            "save it as uint8, uint16 or float32"
+        ) from None
 
 
 def _check_kind(path: str | os.PathLike[str]) -> None:
@@ -339,41 +369,47 @@ def _unmapped(image: Image.Image) -> Iterator[None]:
         image.filename = filename  # type: ignore[attr-defined]
 
 
-def _read_pil(image: Image.Image, name: str, *, thermal: bool) -> npt.NDArray[Any]:
+def _read_pil(image: Image.Image, name: str, argument: str) -> npt.NDArray[Any]:
     """Read the pixels of one PIL image, rotated as its EXIF orientation says.
 
     Args:
         image: Any mode; alpha is dropped, not blended.
         name: How the error calls the image.
-        thermal: Whether 16-bit values are sensor counts. Then 16-bit *colour* files are refused:
-            Pillow keeps only their high byte, in which 12- or 14-bit counts all but vanish.
+        argument: `ir`, `vis` or `fused`, see `_deep.read_deep`.
 
     Returns:
-        (H, W, 3) uint8, or (H, W) uint16, int32 or float32 for the modes I;16*, I and F. Of `ir`
-        with four channels (H, W, 4) uint8: what the fourth is has to be looked at.
+        (H, W, 3) uint8, or what `_deep.read_deep` returns of deeper images. Of `ir` with four
+        channels (H, W, 4) uint8: what the fourth is has to be looked at.
 
     Raises:
         InputError: If it is too small, too large, broken, or has several frames.
     """
     source = _called_pil(image)
     with _reported(name, source), _strict_loading, _unmapped(image):
-        return _read(image, name, source, thermal=thermal)
+        return _read(image, name, source, argument)
 
 
 def _called_pil(image: Image.Image) -> str:
     return f"a PIL image of mode {image.mode}"
 
 
-def _read(image: Image.Image, name: str, source: str, *, thermal: bool) -> npt.NDArray[Any]:
+def _read(image: Image.Image, name: str, source: str, argument: str) -> npt.NDArray[Any]:
     """Check the header of an opened image, then decode it."""
-    _check_header(image, name, source, thermal=thermal)
-    image = ImageOps.exif_transpose(image)  # decodes
-    if image.mode not in _NUMERIC_MODES and not (thermal and image.mode == "RGBA"):
-        image = image.convert("RGB")
-    return np.array(image)
+    _check_header(image, name, source, argument)
+    high_byte = keeps_high_byte(image)
+    deep = read_deep(image, argument)
+    if deep is not None:
+        return deep
+    shown = ImageOps.exif_transpose(image)
+    if not (argument == "ir" and shown.mode == "RGBA"):
+        shown = shown.convert("RGB")
+    pixels = np.array(shown)
+    if high_byte and pixels[..., :3].max() < 64:  # below 14 bits
+        raise InputError(_high_byte_message(name, source))
+    return pixels
 
 
-def _check_header(image: Image.Image, name: str, source: str, *, thermal: bool) -> None:
+def _check_header(image: Image.Image, name: str, source: str, argument: str) -> None:
     """Refuse what the header alone shows to be wrong, before any pixel is decoded."""
     width, height = image.size
     check_size(height, width, name)
@@ -394,11 +430,15 @@ def _check_header(image: Image.Image, name: str, source: str, *, thermal: bool) 
             f"Expected `{name}` as one still image, got {source} with several frames: "
             "pass each frame as its own image"
         )
-    if thermal and image.mode not in _NUMERIC_MODES and ";16" in str(getattr(image, "tile", "")):
-        raise InputError(
-            f"Expected `{name}` with one channel of 16 bits, got {source} in 16-bit colour, "
-            "of which Pillow reads 8 bits: save it as 16-bit grey"
-        )
+    if argument == "ir" and keeps_high_byte(image):
+        raise InputError(_high_byte_message(name, source))
+
+
+def _high_byte_message(name: str, source: str) -> str:
+    return (
+        f"Expected `{name}` with 16 bits that can be read, got {source} in 16-bit colour, of whose "
+        "kind Pillow reads 8 bits: save it as 16-bit grey or RGB, a TIFF not in planes"
+    )
 
 
 @contextmanager

@@ -204,7 +204,8 @@ class Decoder:
         needed_by: Sequence[Sequence[int]],
     ) -> Tensor:
         """What was decoded as a batch on the device."""
-        if all(picture.is_file for picture in pictures) and {x.dtype for x in raw} == {torch.uint8}:
+        plain = all(picture.is_file and picture.thermal_range is None for picture in pictures)
+        if plain and {x.dtype for x in raw} == {torch.uint8}:
             # Bytes are moved before they become floats: that is a quarter of the copying, and the
             # arithmetic is the GPU's.
             return unit_bytes(to_device(to_batch(list(raw)), self._device))

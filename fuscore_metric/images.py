@@ -13,6 +13,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias, TypeGuard
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
@@ -26,6 +27,7 @@ from fuscore_metric._decode import (
     content,
     raw_pixels,
 )
+from fuscore_metric._deep import full_scale
 
 __all__ = [
     "MAX_PIXELS",
@@ -33,8 +35,10 @@ __all__ = [
     "ImageLike",
     "ImagesLike",
     "InputError",
+    "ThermalRange",
     "as_images",
     "check_batch",
+    "check_thermal_range",
     "check_triples",
     "each_image",
     "fit_pixels",
@@ -48,6 +52,7 @@ __all__ = [
 ]
 
 ImagesLike: TypeAlias = ImageLike | Iterable[ImageLike]
+ThermalRange: TypeAlias = tuple[float, float]
 
 # "https://...", which `Path` makes "https:/..."; a single letter is a drive of Windows.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
@@ -56,18 +61,31 @@ _URL = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
 _TOLERANCE = 1e-4
 
 
-def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
+def as_images(
+    images: ImagesLike, argument: str, *, thermal_range: ThermalRange | None = None
+) -> list[Tensor]:
     """Turn anything that holds images into a list of tensors of one form.
 
     What the numbers mean:
 
     - 8 bits are divided by 255.
-    - 16 bits (uint16 arrays and tensors, PIL modes I;16* and I) depend on the argument. `ir` holds
-      thermal counts of unknown offset and gain: each image is scaled by its own minimum and maximum
-      to [0, 1], all channels together, never clipped; a constant image becomes 0. `vis` and `fused`
-      are made for display: they are divided by 65535.
-    - Of 16-bit colour files Pillow reads only 8 bits; for `ir` they are refused.
+    - More bits (wider integers in arrays and tensors, deep files, PIL modes I;16* and I) depend on
+      the argument. `ir` holds thermal counts of unknown offset and gain: each image is scaled by
+      its own range to [0, 1], all channels together; a constant image becomes 0. The range is that
+      from the 1st to the 99th percentile, and on from there in steps of a quarter of its length, as
+      long as a step holds one pixel in 10,000. So it is usually that from minimum to maximum, but
+      dead and hot pixels and a few rows of telemetry do not count, and are clipped. Masked pixels
+      of a masked array become the median of the others.
+    - More bits of `vis` and `fused`, which are made for display, are divided by the largest value
+      that a file states (PNG's sBIT; TIFF's BitsPerSample of 12, MaxSampleValue, SMaxSampleValue).
+      Where nothing is stated, that is the least of 255, 1023, 4095, 16383 and 65535 that no value
+      of the image exceeds, with a warning if it is not 65535. Deep `ir` without a value above 255
+      is divided by 255 likewise.
+    - Of some 16-bit colour files (TIFF in compressed planes, CMYK) Pillow reads only 8 bits. They
+      are refused for `ir`, and where 8 bits hold next to nothing of them.
     - Floats must lie in [0, 1] already, thermal ones too.
+    - With a `thermal_range` none of this holds for `ir`: counts or degrees of any dtype are mapped
+      from that range to [0, 1], and clipped.
 
     Grey becomes three equal channels, palette and CMYK become RGB, alpha is dropped (not blended
     with a background). Files and PIL images are rotated as their EXIF orientation says, because
@@ -79,9 +97,12 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
             image, a numpy array (H, W), (H, W, C) or (N, H, W, C), a tensor (C, H, W) or
             (N, C, H, W), with C = 1, 3 or 4; or anything that yields single images of any of these
             kinds: a list, a generator, a column of a table, an array of paths. dtypes: uint8,
-            uint16, float16, float32, float64; tensors also bfloat16.
-        argument: `ir`, `vis` or `fused`: named in errors, and the rule for 16 bits. Any other name
-            follows the rule of `fused`.
+            uint16, float16, float32, float64; tensors also bfloat16; `ir` also int16, int32,
+            uint32, int64.
+        argument: `ir`, `vis` or `fused`: named in errors, and the rule for more than 8 bits. Any
+            other name follows the rule of `fused`.
+        thermal_range: (low, high): what is black and what is white of `ir`, in its own unit; of
+            others it is ignored.
 
     Returns:
         One (3, H, W) contiguous float32 tensor in [0, 1] for each image. Tensors stay on their
@@ -92,11 +113,12 @@ def as_images(images: ImagesLike, argument: str) -> list[Tensor]:
         InputError: On anything else, in one line.
     """
     if not holds_images(images):
-        return [unit_range(*raw) for raw in raw_images(images, argument, argument)]
+        raw = raw_images(images, argument, argument)
+        return [unit_range(*one, thermal_range=thermal_range) for one in raw]
     found = [
-        unit_range(*raw)
+        unit_range(*one, thermal_range=thermal_range)
         for name, image in each_image(images, argument)
-        for raw in raw_images(image, name, argument, single=True)
+        for one in raw_images(image, name, argument, single=True)
     ]
     if not found:
         raise InputError(f"Expected `{argument}` with at least one image, got none")
@@ -196,6 +218,25 @@ def raw_images(
         RawImage(pixels, f"{name}[{n}]" if several else name, argument, sound)
         for n, pixels in enumerate(raw.unbind())
     ]
+
+
+def check_thermal_range(thermal_range: ThermalRange | None) -> None:
+    """Check the option of that name.
+
+    Raises:
+        ValueError: It is neither None nor two finite numbers, the lower one first.
+    """
+    if thermal_range is None:
+        return
+    try:
+        low, high = (float(limit) for limit in thermal_range)
+        sound = low < high and math.isfinite(high - low)
+    except (TypeError, ValueError):
+        sound = False
+    if not sound:
+        raise ValueError(
+            f"Expected `thermal_range` as (low, high) with low < high, got {thermal_range!r}"
+        )
 
 
 class Sized(Protocol):
@@ -390,7 +431,14 @@ def _size(image: Sized) -> str:
     return "x".join(str(side) for side in image.shape[-2:])
 
 
-def unit_range(pixels: Tensor, name: str, argument: str, sound: bool = False) -> Tensor:
+def unit_range(
+    pixels: Tensor,
+    name: str,
+    argument: str,
+    sound: bool = False,
+    *,
+    thermal_range: ThermalRange | None = None,
+) -> Tensor:
     """Raw pixels of one image -> what models take; the rules are those of `as_images`.
 
     Args:
@@ -398,6 +446,7 @@ def unit_range(pixels: Tensor, name: str, argument: str, sound: bool = False) ->
         name: How the error calls the image.
         argument: `ir`, `vis` or `fused`.
         sound: Whether floats are known to lie in [0, 1].
+        thermal_range: As in `as_images`.
 
     Returns:
         (3, H, W) contiguous float32 in [0, 1].
@@ -407,14 +456,16 @@ def unit_range(pixels: Tensor, name: str, argument: str, sound: bool = False) ->
     """
     check_size(pixels.shape[-2], pixels.shape[-1], name)
     colour = pixels[:3]  # without alpha, whose values must not count below
-    if colour.dtype == torch.uint8:
+    if argument == "ir" and thermal_range is not None:
+        unit = _given_range(colour, thermal_range, name)
+    elif colour.dtype == torch.uint8:
         unit = unit_bytes(colour)
     elif sound:
         unit = colour.to(torch.float32)
     elif colour.is_floating_point():
         unit = _checked_floats(colour, name, argument)
     elif argument == "ir":
-        unit = _own_range(colour)
+        unit = _own_range(colour, name)
     else:
         unit = _display_range(colour, name)
     return unit.expand(3, -1, -1).contiguous()
@@ -439,9 +490,7 @@ def _in_unit_range(pixels: Tensor) -> bool:
 def _checked_floats(pixels: Tensor, name: str, argument: str) -> Tensor:
     """Floats -> float32 in [0, 1]: refused outside, but for the tolerance."""
     pixels = pixels.to(torch.float32)
-    low, high = torch.stack(torch.aminmax(pixels.detach())).tolist()  # NaN comes through
-    if not (math.isfinite(low) and math.isfinite(high)):
-        raise InputError(f"Expected `{name}` with finite values, got NaN or infinity")
+    low, high = _finite_range(pixels, name)
     if low < -_TOLERANCE or high > 1 + _TOLERANCE:
         raise InputError(
             f"Expected `{name}` with values in [0, 1], got {low:.6g} to {high:.6g}: "
@@ -450,9 +499,26 @@ def _checked_floats(pixels: Tensor, name: str, argument: str) -> Tensor:
     return pixels.clamp(0, 1) if low < 0 or high > 1 else pixels
 
 
+def _finite_range(pixels: Tensor, name: str) -> tuple[float, float]:
+    low, high = torch.stack(torch.aminmax(pixels.detach())).tolist()  # NaN comes through
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise InputError(f"Expected `{name}` with finite values, got NaN or infinity")
+    return low, high
+
+
+def _given_range(pixels: Tensor, thermal_range: ThermalRange, name: str) -> Tensor:
+    """Thermal values (C, H, W) -> float32 in [0, 1], linear between two limits and clipped."""
+    pixels = pixels.to(torch.float32)
+    _finite_range(pixels, name)
+    low, high = thermal_range
+    return ((pixels - low) / (high - low)).clamp(0, 1)
+
+
 def _range_hint(low: float, high: float, argument: str) -> str:
     """How to bring floats between low and high into [0, 1]."""
-    own_range = "scale thermal values by their own range, (x - min) / (max - min)"
+    own_range = (
+        "scale thermal values by their own range, (x - min) / (max - min), or give `thermal_range`"
+    )
     if high > 1.5:
         return "divide by 255 if it has 8 bits" + (f", or {own_range}" if argument == "ir" else "")
     if -1 - _TOLERANCE <= low < -_TOLERANCE:
@@ -460,19 +526,58 @@ def _range_hint(low: float, high: float, argument: str) -> str:
     return own_range if argument == "ir" else "clamp or rescale it"
 
 
-def _own_range(counts: Tensor) -> Tensor:
-    """Thermal counts (C, H, W) -> float32 with minimum 0 and maximum 1; a constant becomes 0."""
-    counts = counts.to(torch.int64)  # torch has no arithmetic on uint16; int32 could overflow
-    low, high = torch.aminmax(counts)
-    return (counts - low).to(torch.float32) / (high - low).clamp(min=1).to(torch.float32)
+def _own_range(counts: Tensor, name: str) -> Tensor:
+    """Thermal counts (C, H, W) -> float32 in [0, 1]; a constant becomes 0."""
+    ordered = np.sort(counts.cpu().numpy(), axis=None)
+    if ordered[0] >= 0 and ordered[-1] <= 255:  # bytes in a wider type
+        return _display_range(counts, name)
+    low, high = _usual_range(ordered)
+    # torch has no arithmetic on uint16; int32 could overflow
+    offset = (counts.to(torch.int64) - low).to(torch.float32)
+    return (offset / max(high - low, 1)).clamp(0, 1)
+
+
+# Thermal counts: the share of pixels on either side that may be no part of the picture, how far
+# beyond the others its own may lie, and how many are too few to go on from.
+_TAIL = 0.01
+_STEP = 0.25
+_FEW = 1e-4
+
+
+def _usual_range(ordered: NDArray[Any]) -> tuple[int, int]:
+    """Range of thermal counts without those that dead pixels and telemetry have.
+
+    Args:
+        ordered: The counts, ascending.
+    """
+    tail = int(len(ordered) * _TAIL)
+    # A long tail is part of the picture as far as it has no gaps: lamps, engines, people.
+    upper = ordered[len(ordered) - 1 - tail :].astype(np.int64)
+    lower = -ordered[: tail + 1].astype(np.int64)[::-1]
+    middle = int(upper[0] + lower[0])
+    if middle == 0:
+        return int(ordered[0]), int(ordered[-1])
+    few = max(1, len(ordered) * _FEW)
+    return -_end(lower, middle * _STEP, few), _end(upper, middle * _STEP, few)
+
+
+def _end(tail: NDArray[np.int64], step: float, few: float) -> int:
+    """How far one gets from the first value in steps that hold not too few values."""
+    end = tail[0]
+    while True:
+        reached = tail[(tail > end) & (tail <= end + step)]
+        if len(reached):
+            end = reached[-1]
+        if len(reached) < few:
+            return int(end)
 
 
 def _display_range(pixels: Tensor, name: str) -> Tensor:
-    """16-bit values (C, H, W) -> float32 in [0, 1] by division with 65535."""
-    if pixels.dtype != torch.uint16:  # PIL mode I has 32 bits
-        low, high = (int(value) for value in torch.aminmax(pixels))
-        if low < 0 or high > 65535:
-            raise InputError(
-                f"Expected `{name}` with 16-bit values from 0 to 65535, got {low} to {high}"
-            )
-    return pixels.to(torch.float32) / 65535
+    """Deep values (C, H, W) -> float32 in [0, 1] by division with the depth that they need."""
+    pixels = pixels.to(torch.int64)  # torch knows no minimum of uint16
+    low, high = (int(value) for value in torch.aminmax(pixels))
+    if low < 0 or high > 65535:
+        raise InputError(
+            f"Expected `{name}` with 16-bit values from 0 to 65535, got {low} to {high}"
+        )
+    return pixels.to(torch.float32) / full_scale(high, name)

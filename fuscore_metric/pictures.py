@@ -20,6 +20,7 @@ from fuscore_metric._decode import InputError, file_header, pil_orientation, raw
 from fuscore_metric.doubts import Doubts, refuse_rgbt, turned_by_exif
 from fuscore_metric.images import (
     ImagesLike,
+    ThermalRange,
     check_triples,
     each_image,
     holds_images,
@@ -42,6 +43,7 @@ class Picture:
             where its pixels do.
         device: Where the tensor is that it was given as; None for what was no tensor.
         orientation: By EXIF; 1 if it was not turned.
+        thermal_range: As in `images.as_images`, for a file.
     """
 
     name: str
@@ -51,6 +53,7 @@ class Picture:
     given: Hashable = None
     device: torch.device | None = None
     orientation: int = 1
+    thermal_range: ThermalRange | None = None
 
     @property
     def is_file(self) -> bool:
@@ -84,7 +87,7 @@ class Picture:
         """
         if isinstance(self.source, Tensor):
             return decoded
-        return unit_range(decoded, self.name, self.argument)
+        return unit_range(decoded, self.name, self.argument, thermal_range=self.thermal_range)
 
     def loaded(self) -> Self:
         """The same, its file read.
@@ -101,18 +104,20 @@ class Picture:
         return replace(self, source=self.source.detach(), given=None)
 
 
-def open_pictures(images: ImagesLike, argument: str) -> list[Picture]:
+def open_pictures(
+    images: ImagesLike, argument: str, *, thermal_range: ThermalRange | None = None
+) -> list[Picture]:
     """Look at images without decoding files; takes what `images.as_images` takes.
 
     Raises:
         InputError: An image cannot be used, as far as can be seen now.
     """
     if not holds_images(images):
-        return _open(images, argument, argument)
+        return _open(images, argument, argument, thermal_range)
     found = [
         picture
         for name, image in each_image(images, argument)
-        for picture in _open(image, name, argument, single=True)
+        for picture in _open(image, name, argument, thermal_range, single=True)
     ]
     if not found:
         raise InputError(f"Expected `{argument}` with at least one image, got none")
@@ -120,14 +125,19 @@ def open_pictures(images: ImagesLike, argument: str) -> list[Picture]:
 
 
 def open_triples(
-    ir: ImagesLike, vis: ImagesLike, fused: ImagesLike
+    ir: ImagesLike,
+    vis: ImagesLike,
+    fused: ImagesLike,
+    *,
+    thermal_range: ThermalRange | None = None,
 ) -> list[tuple[Picture, Picture, Picture]]:
     """Look at N triples; of sources there may be one pair for all.
 
     Raises:
         InputError: An image cannot be used, or the three do not belong together.
     """
-    return join(open_pictures(ir, "ir"), open_pictures(vis, "vis"), open_pictures(fused, "fused"))
+    read_ir = open_pictures(ir, "ir", thermal_range=thermal_range)
+    return join(read_ir, open_pictures(vis, "vis"), open_pictures(fused, "fused"))
 
 
 def join(
@@ -150,7 +160,11 @@ def join(
 
 
 def load_triples(
-    ir: ImagesLike, vis: ImagesLike, fused: ImagesLike
+    ir: ImagesLike,
+    vis: ImagesLike,
+    fused: ImagesLike,
+    *,
+    thermal_range: ThermalRange | None = None,
 ) -> tuple[list[Tensor], list[Tensor], list[Tensor]]:
     """Look at N triples and load all of them.
 
@@ -158,6 +172,7 @@ def load_triples(
         ir: Infrared images, or one for all.
         vis: Visible images of the same scenes.
         fused: Fused images made from them.
+        thermal_range: As in `images.as_images`.
 
     Returns:
         Three lists of N tensors (3, H, W), float32 in [0, 1]; H and W are equal within a triple.
@@ -165,7 +180,7 @@ def load_triples(
     Raises:
         InputError: If an image is bad, or the three do not belong together.
     """
-    triples = open_triples(ir, vis, fused)
+    triples = open_triples(ir, vis, fused, thermal_range=thermal_range)
     columns = (
         [one.pixels(one.decode()) for one in column] for column in zip(*triples, strict=True)
     )
@@ -244,18 +259,26 @@ def _samples(pictures: Iterable[Picture]) -> dict[Picture, float]:
     return found
 
 
-def _open(images: ImagesLike, name: str, argument: str, *, single: bool = False) -> list[Picture]:
+def _open(
+    images: ImagesLike,
+    name: str,
+    argument: str,
+    thermal_range: ThermalRange | None,
+    *,
+    single: bool = False,
+) -> list[Picture]:
     """Look at one image, or at a batch that is no list unless a single one is asked for."""
     given = plain(images, name)
     if isinstance(given, (str, bytes)):
         height, width, orientation = file_header(given, name, argument)
-        return [Picture(name, argument, (3, height, width), given, given, orientation=orientation)]
+        size = (3, height, width)
+        return [Picture(name, argument, size, given, given, None, orientation, thermal_range)]
     turned = pil_orientation(given, name, argument) if isinstance(given, Image.Image) else 1
     device = given.device if isinstance(given, Tensor) else None
     found = []
     for raw in raw_images(given, name, argument, single=single):
         refuse_rgbt(raw.pixels, raw.name, argument)
-        pixels = unit_range(*raw)
+        pixels = unit_range(*raw, thermal_range=thermal_range)
         own = (given if single else pixels) if pixels.requires_grad else None
         shape = tuple(pixels.shape)
         found.append(Picture(raw.name, argument, shape, pixels, own, device, turned))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fuscore_metric.images import ImageLike, ImagesLike, InputError
+from fuscore_metric.images import ImageLike, ImagesLike, InputError, ThermalRange
 from fuscore_metric.levels import preference
 from fuscore_metric.model import FuScore, FuScoreOutput
 from fuscore_metric.notebook import table
@@ -71,6 +71,7 @@ def rank(
     aspect: str = DEFAULT_ASPECT,
     device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    thermal_range: ThermalRange | None = None,
 ) -> Ranking:
     """Rank many fused images of one source pair, which is read once.
 
@@ -82,19 +83,21 @@ def rank(
         aspect: As in `score`; "all" ranks by `overall`.
         device: Where to compute, if no `model` is given; by default as in `score`.
         batch_size: Candidates computed at once. Does not change the scores.
+        thermal_range: As in `score`.
 
     Returns:
         A `Ranking`. The scores are those that `score` gives.
 
     Raises:
         InputError: An image cannot be used; one line that names the argument.
-        ValueError: An unknown aspect or a bad batch size.
+        ValueError: An unknown aspect, a bad batch size or thermal range.
     """
-    check_request(aspect, batch_size)
+    check_request(aspect, batch_size, thermal_range)
     images = candidates.values() if isinstance(candidates, Mapping) else candidates
     fused = open_pictures(images, "fused")
     names: Iterable[object] = candidates if isinstance(candidates, Mapping) else _names(fused)
-    triples = join(_one(ir, "ir"), _one(vis, "vis"), fused)
+    read_ir = _one(open_pictures(ir, "ir", thermal_range=thermal_range), "ir")
+    triples = join(read_ir, _one(open_pictures(vis, "vis"), "vis"), fused)
     model = choose_model(model, triples, device)
     output = judge(triples, model, aspect=aspect, batch_size=batch_size)
     mean, spread = output.score, output.variance
@@ -104,8 +107,7 @@ def rank(
     return Ranking(tuple(map(str, names)), output, preferences)
 
 
-def _one(image: ImageLike, argument: str) -> list[Picture]:
-    found = open_pictures(image, argument)
+def _one(found: list[Picture], argument: str) -> list[Picture]:
     if len(found) != 1:
         raise InputError(f"Expected `{argument}` as one image, got {len(found)}")
     return found

@@ -17,7 +17,7 @@ from torch import Tensor
 from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
 from fuscore_metric.doubts import Doubts
 from fuscore_metric.forking import in_forked, outlast_fork
-from fuscore_metric.images import ImagesLike
+from fuscore_metric.images import ImagesLike, ThermalRange, check_thermal_range
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
 from fuscore_metric.pictures import Picture, open_triples, source_pairs
 from fuscore_metric.placement import check_device, default_device, to_device
@@ -37,6 +37,7 @@ def score(
     aspect: str = DEFAULT_ASPECT,
     device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    thermal_range: ThermalRange | None = None,
 ) -> Tensor:
     """Say how good a person would find each fusion.
 
@@ -64,6 +65,9 @@ def score(
             tensor, else on a GPU where CUDA is available and on the CPU where it is not. "cpu"
             forces the CPU, 0 is the first GPU.
         batch_size: Triples computed at once. Does not change the scores.
+        thermal_range: (low, high) of `ir` in counts or degrees: what lies between them is mapped to
+            [0, 1], what lies beyond is clipped. Without it, `ir` of floats lies in [0, 1] and that
+            of counts is scaled by its own range.
 
     Returns:
         (N,) float32 scores in [1, 5], higher is better, on the model's device; (N, 5) of "all".
@@ -71,10 +75,18 @@ def score(
 
     Raises:
         InputError: An image cannot be used; one line that names the argument.
-        ValueError: An unknown aspect, a bad batch size, or a device that cannot be used here.
+        ValueError: An unknown aspect, a bad batch size or thermal range, or a device that cannot be
+            used here.
     """
     return predict(
-        ir, vis, fused, model=model, aspect=aspect, device=device, batch_size=batch_size
+        ir,
+        vis,
+        fused,
+        model=model,
+        aspect=aspect,
+        device=device,
+        batch_size=batch_size,
+        thermal_range=thermal_range,
     ).score
 
 
@@ -87,6 +99,7 @@ def predict(
     aspect: str = DEFAULT_ASPECT,
     device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    thermal_range: ThermalRange | None = None,
 ) -> FuScoreOutput:
     """Like `score`, with standard deviations, level probabilities and level logits.
 
@@ -95,22 +108,24 @@ def predict(
     Returns:
         A `FuScoreOutput` of N triples, in the order given.
     """
-    check_request(aspect, batch_size)
-    triples = open_triples(ir, vis, fused)
+    check_request(aspect, batch_size, thermal_range)
+    triples = open_triples(ir, vis, fused, thermal_range=thermal_range)
     model = choose_model(model, triples, device)
     return judge(triples, model, aspect=aspect, batch_size=batch_size)
 
 
-def check_request(aspect: str, batch_size: int) -> None:
+def check_request(aspect: str, batch_size: int, thermal_range: ThermalRange | None = None) -> None:
     """Refuse wrong options before any image is opened, and see that this process can compute.
 
     Raises:
-        ValueError: An unknown aspect, or a batch size that is no positive integer.
+        ValueError: An unknown aspect, a batch size that is no positive integer, or a thermal range
+            that is not two numbers, the lower one first.
     """
     if aspect != ALL_ASPECTS:
         build_prompt(aspect)
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
+    check_thermal_range(thermal_range)
     outlast_fork()
 
 

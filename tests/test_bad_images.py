@@ -18,9 +18,11 @@ from fuscore_metric.images import (
     to_batch,
 )
 from fuscore_metric.pictures import load_triples
+from tests.deep_files import tiff
 
 NOISE = np.random.default_rng(0).integers(0, 256, (200, 200, 3), dtype=np.uint8)
 GOOD = NOISE[:32, :32]
+GREY = NOISE[:40, :48, 0]
 
 
 def png(width, height, bits, colour_type, pixels):
@@ -49,11 +51,6 @@ def encoded(format, image=None, **options):
 def frames(format):
     others = [Image.fromarray(NOISE[:, ::-1])]
     return encoded(format, save_all=True, append_images=others)
-
-
-def deep_png(colour_type, channels):
-    """A 64 x 64 PNG of 16-bit colour, which Pillow can read but not write."""
-    return png(64, 64, 16, colour_type, (b"\x00" + bytes(64 * channels * 2)) * 64)
 
 
 EPS = b"""%!PS-Adobe-3.0 EPSF-3.0
@@ -184,13 +181,29 @@ def test_truncated_anywhere(format, tmp_path, monkeypatch):
         message_of(as_images, write(tmp_path, part, "part"), "vis", name="vis")
 
 
-def test_infrared_in_16_bit_colour(tmp_path):
-    for name, content in {"rgb": deep_png(2, 3), "rgba": deep_png(6, 4)}.items():
-        path = write(tmp_path, content, f"{name}.png")
-        message = message_of(as_images, path, "ir", name="ir")
-        assert "16-bit colour" in message
-        assert "save it as 16-bit grey" in message
-        assert len(as_images(path, "vis")) == 1
+def test_16_bit_colour_of_which_pillow_reads_8(tmp_path):
+    for levels, accepted in ((256, ["vis"]), (16, [])):
+        planes = np.random.default_rng(0).integers(0, levels * 256, (3, 40, 48)).astype(np.uint16)
+        path = write(tmp_path, tiff(planes, PhotometricInterpretation=2, Compression=8), "p.tif")
+        for argument in ("ir", "vis"):
+            if argument in accepted:
+                assert len(as_images(path, argument)) == 1
+            else:
+                message = message_of(as_images, path, argument, name=argument)
+                assert "16-bit colour" in message
+                assert "save it as 16-bit grey" in message
+
+
+def test_deep_tiff_that_is_not_read(tmp_path):
+    for pixels, part in ((np.zeros((40, 48)), "float64"), (GREY.astype(np.int8), "signed bytes")):
+        assert part in message_of(as_images, write(tmp_path, tiff(pixels), "a.tif"), "fused")
+
+
+def test_masked_pixels():
+    masked = np.ma.masked_less(GREY, 100)
+    assert "without masked pixels" in message_of(as_images, masked, "fused")
+    masked.mask = True
+    assert "not masked" in message_of(as_images, masked, "ir", name="ir")
 
 
 def test_unreadable_permissions(tmp_path, monkeypatch):
@@ -242,7 +255,7 @@ def spiked(value):
 
 HWC_HINT = "numpy arrays are HWC; use a torch tensor for CHW"
 CHW_HINT = "torch tensors are CHW; use a numpy array for HWC"
-INT_HINT = "use uint8 for values from 0 to 255"
+INT_HINT = "use uint8 for values from 0 to 255, uint16 for more"
 TYPES = "a path, PIL image, numpy array, torch tensor or list of these, got "
 
 # input, part of the message, name in the message (`fused` where not given)
@@ -293,6 +306,7 @@ IN_MEMORY = {
     "small in batch": (array(2, 32, 8, 3), "got 32x8", "fused[0]"),
     "too large": (np.broadcast_to(np.uint8(0), (8001, 8000)), "at most 64000000 pixels"),
     "object": (np.array([[None]]), "got object"),
+    "only 0 and 1": (GREY // 128, "got 0 and 1 only: multiply"),
     "int64": (array(32, 32, dtype=np.int64), f"got int64: {INT_HINT}"),
     "int32": (array(32, 32, dtype=np.int32), f"got int32: {INT_HINT}"),
     "uint32": (array(32, 32, dtype=np.uint32), f"got uint32: {INT_HINT}"),
@@ -313,6 +327,7 @@ IN_MEMORY = {
     "tensor without images": (tensor(0, 3, 32, 32), "got (0, 3, 32, 32)"),
     "tensor small": (tensor(3, 32, 31), "got 32x31"),
     "tensor too large": (torch.zeros(()).expand(3, 8001, 8000), "at most 64000000 pixels"),
+    "tensor only 0 and 1": (tensor(3, 32, 32, value=1, dtype=torch.uint8), "got 0 and 1 only"),
     "tensor int64": (tensor(3, 32, 32, dtype=torch.int64), f"got int64: {INT_HINT}"),
     "tensor bool": (tensor(3, 32, 32, dtype=torch.bool), "got bool: use uint8"),
     "tensor complex": (tensor(3, 32, 32, dtype=torch.complex64), "got complex64"),

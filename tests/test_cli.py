@@ -403,6 +403,30 @@ def test_a_manifest_becomes_a_run_folder_and_goes_on(run, files, manifest, tmp_p
     assert "2 of 3 triples are in" in err
 
 
+def test_a_thermal_range_holds_for_files_and_for_a_run(run, files, tmp_path):
+    degrees = np.linspace(-10, 50, 64 * 80, dtype=np.float32).reshape(64, 80)
+    Image.fromarray(degrees).save(tmp_path / "ir.tiff")
+    given = arguments(files, ir=tmp_path / "ir.tiff")
+    assert "give `thermal_range`" in run(*given)[2]
+    limits = ["--thermal-range", -5, 40]
+    status, alone, err = run(*given, "--json", *limits)
+    assert status == 0, err
+    assert run(*given, "--thermal-range", 40, 5)[0] == 2
+
+    with (tmp_path / "triples.csv").open("w") as file:
+        file.write(f"ir,vis,fused\n{tmp_path / 'ir.tiff'},{files['vis']},{files['fused']}\n")
+    given = ["score", "--manifest", tmp_path / "triples.csv", "--weights", files["weights"]]
+    given += ["--out", tmp_path / "out"]
+    assert run(*given, *limits)[0] == 0
+    (row,) = results(tmp_path / "out").values()
+    (expected,) = json.loads(alone)["results"]
+    assert float(row["score"]) == pytest.approx(expected["score"], abs=1e-5)
+    assert "1 of 1 triples are in" in run(*given, *limits)[2]
+    status, _, err = run(*given, "--thermal-range", 0, 40)
+    assert status == 2
+    assert "thermal_range" in err
+
+
 @pytest.mark.slow
 def test_ray_gives_the_rows_and_the_status_of_the_local_engine(run, files, manifest, tmp_path):
     given = ["score", "--manifest", manifest, "--weights", files["weights"]]

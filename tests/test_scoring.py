@@ -12,7 +12,7 @@ from PIL import Image
 from torch import nn
 
 import fuscore_metric
-from fuscore_metric import FuScore, FuScoreReward, InputError, predict, score
+from fuscore_metric import FuScore, FuScoreReward, InputError, predict, rank, score
 from fuscore_metric.prompts import ASPECTS
 from tests.tiny_model import tiny_fuscore
 
@@ -54,6 +54,33 @@ def test_every_door_gives_one_score(model, tmp_path):
         assert found.shape == (1,), name
         assert found.dtype == torch.float32, name
         assert found.item() == pytest.approx(scores["path"].item(), abs=1e-6), name
+
+
+def test_thermal_range(model, tmp_path):
+    ir, vis, fused = pictures()
+    degrees = np.linspace(-10, 50, 64 * 80, dtype=np.float32).reshape(64, 80)
+    expected = score(((degrees - 5) / 35).clip(0, 1), vis, fused, model=model)
+    Image.fromarray(degrees).save(tmp_path / "ir.tiff")
+    given = {"model": model, "thermal_range": (5, 40)}
+    for door in (degrees, tmp_path / "ir.tiff", torch.from_numpy(degrees)[None], [degrees]):
+        assert torch.allclose(score(door, vis, fused, **given), expected, atol=1e-5)
+    ranking = rank(tmp_path / "ir.tiff", vis, [fused], **given)
+    assert torch.allclose(ranking.score, expected, atol=1e-5)
+    counts = np.round(degrees * 100 + 3000).astype(np.uint16)
+    for image in (counts, Image.fromarray(counts)):
+        found = score(image, vis, fused, model=model, thermal_range=(3500, 7000))
+        assert torch.allclose(found, expected, atol=1e-3)
+    # Bytes too, also where they would be moved before they become floats.
+    Image.fromarray(ir).save(tmp_path / "ir.png")
+    expected = score(((ir - 50.0) / 100).clip(0, 1), vis, fused, model=model)
+    found = score(tmp_path / "ir.png", vis, fused, model=model, thermal_range=(50, 150))
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("limits", [(1, 1), (5, 2), (0, np.inf), (np.nan, 1), 5, (1, 2, 3), "ab"])
+def test_a_bad_thermal_range_is_refused(model, limits):
+    with pytest.raises(ValueError, match=r"thermal_range.*low < high"):
+        score(*pictures(), model=model, thermal_range=limits)
 
 
 def test_grey_is_three_equal_channels(model):

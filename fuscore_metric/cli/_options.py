@@ -26,6 +26,13 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
     return complete
 
 
+def _checked_range(thermal_range: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Refuse a wrong thermal range as typer refuses a bad option."""
+    if thermal_range is not None and not thermal_range[0] < thermal_range[1]:
+        raise typer.BadParameter("expected two numbers, the lower one first")
+    return thermal_range
+
+
 Ir = Annotated[Path, typer.Option(help="Infrared image.")]
 Vis = Annotated[Path, typer.Option(help="Visible image of the same scene and size.")]
 Weights = Annotated[
@@ -62,6 +69,14 @@ Dtype = Annotated[
     typer.Option(
         help="float32, bfloat16, float16; by default float32, for big models on a GPU bfloat16.",
         autocompletion=one_of(*DTYPES),
+    ),
+]
+ThermalRange = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="LOW HIGH",
+        callback=_checked_range,
+        help="What is black and what is white of infrared images in counts or degrees.",
     ),
 ]
 

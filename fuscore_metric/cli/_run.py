@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from fuscore_metric.folders import Matched
+    from fuscore_metric.images import ThermalRange
     from fuscore_metric.model import FuScore
     from fuscore_metric.results.run_folder import RunFolder
     from fuscore_metric.results.settings import RunSettings
@@ -62,6 +63,7 @@ class Scoring:
         device: Where to compute; `AUTO` until the options were checked.
         dtype: Floating dtype of the weights, or None.
         batch_size: Triples computed at once.
+        thermal_range: As in `fuscore_metric.score`.
     """
 
     weights: str
@@ -70,6 +72,7 @@ class Scoring:
     device: str
     dtype: str | None
     batch_size: int
+    thermal_range: ThermalRange | None = None
 
     def load(self) -> FuScore:
         """Load the model.
@@ -105,6 +108,7 @@ class Scoring:
             revision=self.revision,
             aspect=self.aspect,
             batch_size=self.batch_size,
+            thermal_range=None if self.thermal_range is None else list(self.thermal_range),
             ir=ir,
             vis=vis,
         )
@@ -142,7 +146,13 @@ def score_into(
         from fuscore_metric.engines.local import score_entries
 
         model = scoring.load()
-    rows = score_entries(waiting, model, aspect=scoring.aspect, batch_size=scoring.batch_size)
+    rows = score_entries(
+        waiting,
+        model,
+        aspect=scoring.aspect,
+        batch_size=scoring.batch_size,
+        thermal_range=scoring.thermal_range,
+    )
     interrupts = Interrupts()
     try:
         with interrupts.raised(), closing(rows), bar(len(waiting), progress) as advance:

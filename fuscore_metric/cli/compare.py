@@ -17,6 +17,7 @@ from fuscore_metric.cli._options import (
     Dtype,
     Pair,
     Revision,
+    ThermalRange,
     Weights,
     check_options,
     one_of,
@@ -68,6 +69,7 @@ def compare(
     device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
+    thermal_range: ThermalRange = None,
     output_format: Annotated[
         str,
         typer.Option(
@@ -106,7 +108,7 @@ def compare(
         found = read_results(results)
         _show(found.table, found.settings, (a, b), output_format, limit)
     elif ir is not None and vis is not None:
-        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
         names, rows = _score(
             (a, b), ir, vis, pair, scoring, out, overwrite=overwrite, progress=progress
         )

@@ -14,6 +14,7 @@ from fuscore_metric.cli._options import (
     Dtype,
     Ir,
     Revision,
+    ThermalRange,
     Vis,
     Weights,
     check_options,
@@ -39,6 +40,7 @@ def explain(
     ),
     device: Device = AUTO,
     dtype: Dtype = None,
+    thermal_range: ThermalRange = None,
 ) -> None:
     """Draw where a fusion lost its score, against a plain average of the same sources.
 
@@ -51,7 +53,7 @@ def explain(
         from fuscore_metric.pictures import load_triples
 
         _check_out(out, (ir, vis, fused))
-        triple = load_triples(ir, vis, fused)
+        triple = load_triples(ir, vis, fused, thermal_range=thermal_range)
         from fuscore_metric.model import FuScore
 
         model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)

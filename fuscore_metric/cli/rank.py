@@ -17,6 +17,7 @@ from fuscore_metric.cli._options import (
     Dtype,
     Pair,
     Revision,
+    ThermalRange,
     Weights,
     check_options,
     one_of,
@@ -69,6 +70,7 @@ def rank(
     device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
+    thermal_range: ThermalRange = None,
     output_format: Annotated[
         str,
         typer.Option(
@@ -113,7 +115,7 @@ def rank(
             raise InputError(
                 "Stopped before anything was computed: images without a partner, --strict"
             )
-        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
         settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
     with RunFolder(out, settings, overwrite=overwrite) as folder:

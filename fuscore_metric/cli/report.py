@@ -146,10 +146,18 @@ def _exhibits(
     aspect = str(settings.get("aspect") or DEFAULT_ASPECT)
     if aspect == ALL_ASPECTS:
         aspect = DEFAULT_ASPECT
+    thermal_range = settings.get("thermal_range")
     steps = count_steps(choices, maps=judge is not None)
     with bar(steps, progress) as advance:
         return [
-            illustrate(one, grid, judge=judge, aspect=aspect, progress=lambda _: advance(1))
+            illustrate(
+                one,
+                grid,
+                judge=judge,
+                aspect=aspect,
+                thermal_range=thermal_range,
+                progress=lambda _: advance(1),
+            )
             for one in choices
         ]
 

@@ -19,6 +19,7 @@ from fuscore_metric.cli._options import (
     Device,
     Dtype,
     Revision,
+    ThermalRange,
     Weights,
     check_options,
     one_of,
@@ -74,6 +75,7 @@ def score(
     device: Device = AUTO,
     dtype: Dtype = None,
     batch_size: BatchSize = 8,
+    thermal_range: ThermalRange = None,
     progress: Progressing = True,
     output_format: Annotated[
         str | None,
@@ -142,7 +144,7 @@ def score(
       fuscore score --manifest triples.parquet --engine ray --actors 4 --out results
     """  # noqa: D301 - \b keeps the lines of a paragraph
     given = [*(fused or ()), *(more_fused or ())]
-    scoring = Scoring(weights, revision, aspect, device, dtype, batch_size)
+    scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
     if manifest is not None:
         _refuse(
             "does not go with --manifest",
@@ -176,7 +178,7 @@ def score(
         # answer at once.
         _refuse_folders(ir, vis, given)
         paths = _listed(given)
-        opened = _opened(ir, vis, paths)
+        opened = _opened(ir, vis, paths, thermal_range)
         from fuscore_metric.model import FuScore
 
         model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
@@ -234,7 +236,9 @@ def _from_stdin() -> list[str]:
     return [str(Path(os.fsdecode(path))) for path in content.split(end) if path]
 
 
-def _opened(ir: Path, vis: Path, fused: Sequence[str]) -> list[Opened]:
+def _opened(
+    ir: Path, vis: Path, fused: Sequence[str], thermal_range: tuple[float, float] | None
+) -> list[Opened]:
     """Look at all files. Of a single fused image everything is read, of several the headers.
 
     Raises:
@@ -243,9 +247,10 @@ def _opened(ir: Path, vis: Path, fused: Sequence[str]) -> list[Opened]:
     from fuscore_metric.images import InputError, check_triples
     from fuscore_metric.pictures import join, open_pictures
 
+    opened_ir = open_pictures(ir, "ir", thermal_range=thermal_range)
     read_ir, read_vis = (
-        [picture.loaded() for picture in open_pictures(path, argument)]
-        for path, argument in ((ir, "ir"), (vis, "vis"))
+        [picture.loaded() for picture in pictures]
+        for pictures in (opened_ir, open_pictures(vis, "vis"))
     )
     check_triples(read_ir, read_vis, read_ir)
     if len(fused) == 1:

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuscore_metric.doubts import Doubts
-from fuscore_metric.images import InputError
+from fuscore_metric.images import InputError, ThermalRange
 from fuscore_metric.pictures import Picture, join, open_pictures
 from fuscore_metric.results.rows import Entry, Row, error_row, score_row
 from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, judge_each
@@ -29,6 +29,7 @@ def score_entries(
     *,
     aspect: str,
     batch_size: int = DEFAULT_BATCH_SIZE,
+    thermal_range: ThermalRange | None = None,
 ) -> Generator[list[Row]]:
     """Score triples; each source pair is read once if its triples come one after another.
 
@@ -37,6 +38,7 @@ def score_entries(
         model: What judges.
         aspect: As in `fuscore_metric.score`.
         batch_size: Triples computed at once. Does not change the scores.
+        thermal_range: As in `fuscore_metric.score`.
 
     Yields:
         Rows as they are done, a batch at a time: with scores, or with the error of a triple whose
@@ -44,7 +46,7 @@ def score_entries(
     """
     doubts = Doubts()
     for chunk in _chunks(entries):
-        yield from _score_chunk(chunk, model, aspect, batch_size, doubts)
+        yield from _score_chunk(chunk, _Opener(thermal_range), model, aspect, batch_size, doubts)
 
 
 def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
@@ -60,9 +62,14 @@ def _chunks(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
 
 
 def _score_chunk(
-    entries: list[Entry], model: FuScore, aspect: str, batch_size: int, doubts: Doubts
+    entries: list[Entry],
+    opener: _Opener,
+    model: FuScore,
+    aspect: str,
+    batch_size: int,
+    doubts: Doubts,
 ) -> Generator[list[Row]]:
-    opener, sound, triples = _Opener(), [], []
+    sound, triples = [], []
     for entry in entries:
         try:
             triples.append(opener.open(entry))
@@ -85,7 +92,8 @@ def _score_chunk(
 class _Opener:
     """Opens triples, whose sources come again, once a file."""
 
-    def __init__(self) -> None:
+    def __init__(self, thermal_range: ThermalRange | None) -> None:
+        self._thermal_range = thermal_range
         self._sources: dict[tuple[str, str], Picture | InputError] = {}
 
     def open(self, entry: Entry) -> Triple:
@@ -102,7 +110,9 @@ class _Opener:
         key = path, argument
         if key not in self._sources:
             try:
-                (self._sources[key],) = open_pictures(path, argument)
+                (self._sources[key],) = open_pictures(
+                    path, argument, thermal_range=self._thermal_range
+                )
             except InputError as error:
                 self._sources[key] = error
         found = self._sources[key]

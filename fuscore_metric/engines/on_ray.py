@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
-from fuscore_metric.images import InputError
+from fuscore_metric.images import InputError, ThermalRange
 from fuscore_metric.manifest import (
     COLUMNS,
     CSV,
@@ -110,6 +110,8 @@ class Scoring(Protocol):
     def dtype(self) -> str | None: ...  # noqa: D102
     @property
     def batch_size(self) -> int: ...  # noqa: D102
+    @property
+    def thermal_range(self) -> ThermalRange | None: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -127,6 +129,7 @@ class Job:
         device: Where an actor computes.
         dtype: Floating dtype of the weights, or None.
         batch_size: Triples computed at once.
+        thermal_range: As in `fuscore_metric.score`.
         threads: Threads of an actor.
         part_seconds: See `PART_SECONDS`.
     """
@@ -141,6 +144,7 @@ class Job:
     device: str
     dtype: str | None
     batch_size: int
+    thermal_range: ThermalRange | None
     threads: int
     part_seconds: float
 
@@ -200,6 +204,7 @@ def score_manifest(
                 weights_hash=settings.weights_hash,
                 **{name: getattr(scoring, name) for name in ("weights", "revision", "aspect")},
                 **{name: getattr(scoring, name) for name in ("device", "dtype", "batch_size")},
+                thermal_range=scoring.thermal_range,
                 threads=max(1, int(cpus_per_actor)),
                 part_seconds=PART_SECONDS,
             )
@@ -269,7 +274,13 @@ class Scorer:
         job = self._job
         begun, done = time.monotonic(), list[Row]()
         with closing(
-            score_entries(entries, self._model, aspect=job.aspect, batch_size=job.batch_size)
+            score_entries(
+                entries,
+                self._model,
+                aspect=job.aspect,
+                batch_size=job.batch_size,
+                thermal_range=job.thermal_range,
+            )
         ) as batches:
             for batch in batches:
                 done += batch

@@ -164,7 +164,7 @@ def split_sources(reference: ImagesLike) -> tuple[list[Tensor], list[Tensor]]:
 
     Args:
         reference: Image(s) of even width, in any form that `fuscore_metric.score` takes. 16-bit
-            ones are divided by 65535: scale `ir` before joining, as `side_by_side` does.
+            ones are read as `vis` is: scale `ir` before joining, as `side_by_side` does.
 
     Returns:
         Two lists of (3, H, W) float32 in [0, 1].

@@ -181,6 +181,8 @@ def _leaderboard_context(report: Report) -> dict[str, Any]:
         ("Rows scored", f"{scored:,} of {len(grid.files):,}"),
         ("Rows failed", f"{len(grid.failures):,}"),
     ]
+    if limits := settings.get("thermal_range"):
+        facts.append(("Infrared", f"from {limits[0]} to {limits[1]}"))
     return {
         "facts": [*facts, *([("Run on", _day(settings))] if settings.get("started") else [])],
         "board": board,

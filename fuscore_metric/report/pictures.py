@@ -20,6 +20,7 @@ from fuscore_metric.report.data import Grid, Numbers
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fuscore_metric.images import ThermalRange
     from fuscore_metric.model import FuScore
 
 BEST, WORST, SPREAD = "best", "worst", "disagreement"
@@ -148,6 +149,7 @@ def illustrate(
     *,
     judge: FuScore | None,
     aspect: str,
+    thermal_range: ThermalRange | None = None,
     side: int = THUMBNAIL,
     progress: Progress = lambda done: None,
 ) -> Exhibit:
@@ -158,13 +160,16 @@ def illustrate(
         grid: Paths and scores.
         judge: The model that gave the scores; None for no maps.
         aspect: Which score the maps are of.
+        thermal_range: As the run had it.
         side: Longest side of the pictures, in pixels.
         progress: Told what was done.
     """
     scene = grid.scenes[choice.scene]
     names = [grid.methods[number] for number in choice.methods]
     files = [grid.files[scene, name] for name in names]
-    sources = [_read(files[0][place], role) for place, role in enumerate(("ir", "vis"))]
+    sources = [
+        _read(files[0][place], role, thermal_range) for place, role in enumerate(("ir", "vis"))
+    ]
     fused = [_read(paths[2], "fused") for paths in files]
     maps = {}
     if judge is not None:
@@ -187,14 +192,14 @@ def illustrate(
     return Exhibit(choice, tuple(shots), full_scale)
 
 
-def _read(path: str, argument: str) -> Tensor | str:
+def _read(path: str, argument: str, thermal_range: ThermalRange | None = None) -> Tensor | str:
     """The pixels (3, H, W) in [0, 1] of a file, or why there are none."""
     from fuscore_metric.images import InputError, as_images
 
     if not path:
         return "the table names no file"
     try:
-        return as_images(path, argument)[0]
+        return as_images(path, argument, thermal_range=thermal_range)[0]
     except InputError as error:
         return str(error)
 

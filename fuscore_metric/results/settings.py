@@ -46,6 +46,7 @@ class RunSettings:
         device: Where it was computed.
         batch_size: Triples computed at once.
         revision: Hub revision, if one was given.
+        thermal_range: What is black and white of `ir`, if it was given, in counts or degrees.
         prompt_version: Version of the question's text.
         package: Version of this package.
         versions: Of what the scores depend on.
@@ -68,6 +69,7 @@ class RunSettings:
     device: str
     batch_size: int
     revision: str | None = None
+    thermal_range: list[float] | None = None
     prompt_version: int = PROMPT_VERSION
     package: str = __version__
     versions: dict[str, str] = field(default_factory=versions)
@@ -97,6 +99,8 @@ class RunSettings:
             ValueError: It is not that.
         """
         content = json.loads(text)
+        if isinstance(content, dict):
+            content.setdefault("thermal_range", None)  # runs of before it was there
         known = {f.name for f in fields(cls)}
         if not isinstance(content, dict) or content.get("format_version") != FORMAT_VERSION:
             raise ValueError("Expected the settings of a run")
@@ -115,6 +119,7 @@ DEFINING = (
     "dtype",
     "ir",
     "vis",
+    "thermal_range",
 )
 """The settings that define a table's scores; a run goes on only where all of them are the same."""
 
@@ -132,7 +137,8 @@ def describe(found: Checkpoint, *, dtype: str, device: str, **given: Any) -> Run
         found: Where its weights were found.
         dtype: Floating dtype of the weights.
         device: Where it is computed.
-        **given: `source`, `aspect`, `ir`, `vis`, `batch_size`, `revision` of `RunSettings`.
+        **given: `source`, `aspect`, `ir`, `vis`, `batch_size`, `revision`, `thermal_range` of
+            `RunSettings`.
     """
     spec = found.spec
     return RunSettings(

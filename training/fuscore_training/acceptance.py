@@ -87,7 +87,7 @@ def check_acceptance(
 def _check_triple(
     model: FuScore, scene: Scene, other: Scene, fused: Pixels, rng: np.random.Generator
 ) -> tuple[dict[str, list[bool]], bool]:
-    ir, vis = to_bytes(read_image(scene.ir)), to_bytes(read_image(scene.vis))
+    ir, vis = to_bytes(read_image(scene.ir, "ir")), to_bytes(read_image(scene.vis))
     sources = Sources(luma(ir / 255.0), luma(vis / 255.0))
     ladder = [(kind, strength) for kind, strengths in LADDERS.items() for strength in strengths]
     worse = [degrade(fused / 255.0, kind, strength, sources, rng) for kind, strength in ladder]
@@ -109,7 +109,7 @@ def _fused_images(scene: Scene, count: int, rng: np.random.Generator) -> Iterato
         chosen = rng.choice(len(paths), min(count, len(paths)), replace=False)
         yield from (to_bytes(read_image(paths[index])) for index in chosen)
         return
-    ir, vis = luma(read_image(scene.ir)), read_image(scene.vis)
+    ir, vis = luma(read_image(scene.ir, "ir")), read_image(scene.vis)
     names: Iterable[str] = ("laplacian_pyramid", "two_scale", "average")[:count]
     for name in names:
         fused = CLASSIC_FUSIONS[name](ir, luma(vis))

@@ -106,7 +106,7 @@ def people_falls(panel: pd.DataFrame, data: Path) -> Iterator[tuple[str, list[Gr
 def _changes(bases: pd.DataFrame, kind: str, strength: float) -> NDArray[np.float64]:
     found = []
     for number, row in enumerate(bases.to_dict("records")):
-        ir, vis, base = (read_image(Path(row[name])) for name in ("ir", "vis", "fused"))
+        ir, vis, base = (read_image(Path(row[name]), name) for name in ("ir", "vis", "fused"))
         sources, rng = Sources(luma(ir), luma(vis)), np.random.default_rng(number)
         damaged = degrade(base, kind, strength, sources, rng) / 255.0
         found.append(visible_change(damaged, base))

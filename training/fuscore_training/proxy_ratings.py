@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from PIL import Image as PILImage
 
 from fuscore_metric.folders import is_image_name
+from fuscore_metric.images import as_images
 from fuscore_training.classic_fusions import (
     CLASSIC_FUSIONS,
     Image,
@@ -174,7 +175,7 @@ def _scene_rows(
 ) -> list[dict[str, object]]:
     scene = scenes[index]
     rng = np.random.default_rng([config.seed, zlib.crc32(scene.name.encode())])
-    ir, vis = read_image(scene.ir), read_image(scene.vis)
+    ir, vis = read_image(scene.ir, "ir"), read_image(scene.vis)
     pair = SourcePair(luma(ir), luma(vis))
     pristine = _pristine(scene, pair, vis, rng)
     folder = out / "images" / scene.name
@@ -192,9 +193,16 @@ def _scene_rows(
     return rows
 
 
-def read_image(path: Path) -> Image:
-    """(H, W, 3) float64 in [0, 1]; grey files stay (H, W)."""
+def read_image(path: Path, argument: str = "fused") -> Image:
+    """(H, W, 3) float64 in [0, 1]; grey files stay (H, W).
+
+    Args:
+        path: The file.
+        argument: "ir", "vis" or "fused": the rule for more than 8 bits.
+    """
     with PILImage.open(path) as file:
+        if file.mode.startswith(("I", "F")):
+            return as_images(path, argument)[0][0].double().numpy()
         grey = file.mode in ("L", "1", "LA")
         return np.asarray(file.convert("L" if grey else "RGB"), dtype=np.float64) / 255.0
 
@@ -299,7 +307,7 @@ def _foreign(
             image = read_image(other.fused[method])
         else:
             method, vis = "plain_laplacian_pyramid", read_image(other.vis)
-            image = laplacian_pyramid(luma(read_image(other.ir)), luma(vis))
+            image = laplacian_pyramid(luma(read_image(other.ir, "ir")), luma(vis))
             image = recolour(image, vis) if vis.ndim == 3 else image
         bicubic = PILImage.Resampling.BICUBIC
         resized = PILImage.fromarray(to_bytes(image)).resize((width, height), bicubic)

@@ -110,7 +110,7 @@ def _damaged(
     rng = np.random.default_rng([options.seed, zlib.crc32(name.encode())])
     if rng.random() >= options.share:
         return None
-    sources = Sources(luma(read_image(Path(base["ir"]))), luma(read_image(Path(base["vis"]))))
+    sources = Sources(luma(read_image(Path(base["ir"]), "ir")), luma(read_image(Path(base["vis"]))))
     damaged = picture = read_image(Path(base["fused"]))
     scores, change, words = {name: float(base[name]) for name in SCORE_COLUMNS}, 0.0, []
     local = rng.random() < options.local
@@ -150,7 +150,7 @@ def _of_damaged_sources(
         return []
     kind = str(rng.choice(SOURCE_KINDS))
     strength, shown_damaged = _strength(kind, rng), bool(rng.random() < 0.5)
-    clean = {name: read_image(Path(bases[0][name])) for name in ("ir", "vis")}
+    clean = {name: read_image(Path(bases[0][name]), name) for name in ("ir", "vis")}
     sources = Sources(luma(clean["ir"]), luma(clean["vis"]))
     damaged = {
         name: damage(image, kind, strength, sources, rng, None) for name, image in clean.items()
@@ -188,7 +188,7 @@ def _foreign(bases: pd.DataFrame, out: Path, options: LadderOptions) -> Iterator
     for number, (base, other) in enumerate(pairs):
         if base["scene"] == other["scene"]:
             continue
-        height, width = read_image(Path(base["ir"])).shape[:2]
+        height, width = read_image(Path(base["ir"]), "ir").shape[:2]
         with PILImage.open(other["fused"]) as file:
             resized = file.convert("RGB").resize((width, height), PILImage.Resampling.BICUBIC)
         file_name = _written(np.asarray(resized) / 255.0, out / f"foreign_{number}.png")
