@@ -8,6 +8,7 @@ import io
 import os
 import stat
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any, NamedTuple, Protocol, TypeAlias
@@ -228,11 +229,25 @@ def _unmasked(array: npt.NDArray[Any], name: str, *, thermal: bool) -> npt.NDArr
 
 
 def _check_bytes(pixels: npt.NDArray[Any] | Tensor, name: str) -> None:
-    """Refuse bytes that are 0 and 1 only: floats that were not multiplied by 255."""
-    if str(pixels.dtype).endswith("uint8") and 0 not in pixels.shape and int(pixels.max()) == 1:
+    """Look for floats that became bytes without being multiplied by 255: they are 0, and 1.
+
+    Raises:
+        InputError: There are 1s, and nothing above them. A picture may be black, so one that has
+            only 0s is warned of.
+    """
+    if not str(pixels.dtype).endswith("uint8") or 0 in pixels.shape:
+        return
+    largest = int(pixels.max())
+    if largest == 1:
         raise InputError(
             f"Expected `{name}` of uint8 with values from 0 to 255, got 0 and 1 only: "
             "multiply floats by 255 before they become uint8"
+        )
+    if largest == 0:
+        warnings.warn(
+            f"`{name}` is black everywhere: floats have to be multiplied by 255 before they "
+            "become uint8",
+            stacklevel=2,
         )
 
 

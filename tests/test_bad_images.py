@@ -446,3 +446,9 @@ def test_to_batch():
 )
 def test_check_batch(images, part):
     assert part in message_of(check_batch, images, "fused")
+
+
+def test_black_bytes_are_scored_with_a_warning():
+    with pytest.warns(UserWarning, match="black everywhere"):
+        (found,) = as_images(np.zeros_like(GREY), "fused")
+    assert not found.any()
