@@ -73,6 +73,7 @@ def write_recipe(folder: Path, **content: object) -> Path:
 def command(monkeypatch, capsys, *arguments: object) -> tuple[int, str, str]:
     monkeypatch.setattr("sys.argv", ["fuscore-train", *map(str, arguments)])
     monkeypatch.setattr(cli.logging, "basicConfig", lambda **_: None)
+    monkeypatch.setattr(cli.logging.root, "handlers", [])  # those of other tests may be closed
     with pytest.raises(SystemExit) as caught:
         cli.main()
     return caught.value.code or 0, *capsys.readouterr()

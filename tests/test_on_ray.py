@@ -135,6 +135,7 @@ def job(weights, manifest, out, buckets=2):
         weights_hash=found.weights_hash,
         dtype=None,
         batch_size=2,
+        thermal_range=None,
         threads=1,
         part_seconds=0,
         **fields,

@@ -115,9 +115,9 @@ def test_the_doors():
         for name, file in names.items()
     }
     found = values("doors", **{name: image.requires_grad_() for name, image in images.items()})
-    assert [len(found[n]) for n in range(3)] == [1, 1, 1]
+    assert [len(found[n]) for n in range(4)] == [1, 1, 1, 1]
     assert found[2].shape == (1, 5)
-    assert 0 <= found[4] <= 1
+    assert 0 <= found[5] <= 1
     assert all(images[name].grad.abs().sum() > 0 for name in ("ir", "vis", "fused"))
     assert found[-1].shape == (1, 64, 96)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from fuscore_metric.backbones.lite_llama import LiteLlama
@@ -22,7 +23,7 @@ from fuscore_metric.locate import fingerprint, locate
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
 from fuscore_training.calibration import calibrate
 from fuscore_training.evaluate import MIN_POINTS
-from fuscore_training.export import make_fuscore
+from fuscore_training.export import make_fuscore, store_as
 from fuscore_training.fine_tune import held_out_metrics
 from fuscore_training.fit_cached import predict_cached
 from fuscore_training.ratings import (
@@ -113,15 +114,17 @@ def fine_tune_embedded(recipe: EmbeddedFineTuneRecipe, *, work: Path, out: Path)
 
     before = _metrics(backbone, material)
     fit_to(material, backbone, recipe, work)
-    backbone.half().float()  # what is measured is what is stored
+    store_as(backbone, torch.float16)  # what is measured is what is stored
+    store_as(backbone, torch.float32)
     after = _metrics(backbone, material)
 
     calibration, temperature = _calibration(backbone, material, base)
     seen = set(parts["train"].frame["scene"])
     fresh = {*base.metrics.get("held_out_scenes", ()), *table.frame["scene"]} - seen
     methods = set(base.metrics.get("held_out_methods", ())) - set(parts["train"].frame["method"])
+    store_as(backbone, torch.float16)
     fuscore = make_fuscore(
-        backbone.half(),
+        backbone,
         name=recipe.name,
         table=replace(table, description=_origin(table, base)),
         base=base.base,

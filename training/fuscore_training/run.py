@@ -14,6 +14,7 @@ from typing import Any, cast
 
 import numpy as np
 import pandas as pd
+import torch
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
@@ -31,7 +32,7 @@ from fuscore_training.adversary import prepare_cheats
 from fuscore_training.calibration import Predictions, calibrate, plot_calibration
 from fuscore_training.datasets import make_loader
 from fuscore_training.evaluate import evaluate
-from fuscore_training.export import make_fuscore
+from fuscore_training.export import make_fuscore, store_as
 from fuscore_training.features import FeatureCache, build_features
 from fuscore_training.fit_cached import fit, predict_cached
 from fuscore_training.initialise import VISION_SOURCE, new_lite_llama
@@ -157,7 +158,8 @@ def publish(
     as of `run`.
     """
     # The checkpoint is stored in float16 to stay small; what is measured is what is stored.
-    backbone.half().float()
+    store_as(backbone, torch.float16)
+    store_as(backbone, torch.float32)
     calibration = calibrate(
         predictions(backbone, material, "val"),
         predictions(backbone, material, material.held_out),
@@ -184,7 +186,7 @@ def publish(
         held_out_scenes=held_out,
         held_out_methods=methods,
     )
-    backbone.half()
+    store_as(backbone, torch.float16)
     fuscore.save_pretrained(out)
     # Last, as a plot that cannot be drawn must not cost the weights.
     (work / "calibration.json").write_text(json.dumps(asdict(calibration), indent=2) + "\n")
