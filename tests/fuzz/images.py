@@ -58,7 +58,8 @@ def _compare(path, argument) -> None:
         return
     (image,) = images
     assert header is not None, "pixels of a file whose header is refused"
-    assert tuple(image.shape) == (3, *header[:2]), f"{tuple(image.shape)} behind {header}"
+    size = header[:2]
+    assert tuple(image.shape) == (3, *size), f"{tuple(image.shape)} behind a header of {size}"
     assert image.dtype == torch.float32
     assert image.is_contiguous()
     low, high = torch.aminmax(image)
