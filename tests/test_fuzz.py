@@ -38,5 +38,5 @@ def test_a_broken_promise_is_noticed(monkeypatch, tmp_path):
 
     monkeypatch.setattr("fuscore_metric._decode._orientation", lambda *_: 1)
     turned = next(seed for seed in images.seeds() if b"eXIf" in seed)
-    with pytest.raises(AssertionError, match="behind Header"):
+    with pytest.raises(AssertionError, match="behind a header of"):
         images.one(turned)
