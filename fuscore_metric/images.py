@@ -72,7 +72,7 @@ def as_images(
     - More bits (wider integers in arrays and tensors, deep files, PIL modes I;16* and I) depend on
       the argument. `ir` holds thermal counts of unknown offset and gain: each image is scaled by
       its own range to [0, 1], all channels together; a constant image becomes 0. The range is that
-      from the 1st to the 99th percentile, and on from there in steps of a quarter of its length, as
+      from the 2nd to the 98th percentile, and on from there in steps of a quarter of its length, as
       long as a step holds one pixel in 10,000. So it is usually that from minimum to maximum, but
       dead and hot pixels and a few rows of telemetry do not count, and are clipped. Masked pixels
       of a masked array become the median of the others.
@@ -539,7 +539,7 @@ def _own_range(counts: Tensor, name: str) -> Tensor:
 
 # Thermal counts: the share of pixels on either side that may be no part of the picture, how far
 # beyond the others its own may lie, and how many are too few to go on from.
-_TAIL = 0.01
+_TAIL = 0.02
 _STEP = 0.25
 _FEW = 1e-4
 
