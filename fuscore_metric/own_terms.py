@@ -35,7 +35,8 @@ def own_terms() -> Iterator[None]:
         for kind in _WITH_AUTOCAST:
             if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
                 terms.enter_context(torch.autocast(kind, enabled=False))
-        if torch.get_default_device().type != "cpu":
+        # `get_default_device` of torch 2.6 fails once somebody has set the device back to None.
+        if torch.empty(0).device.type != "cpu":
             terms.enter_context(torch.device("cpu"))
         if (dtype := torch.get_default_dtype()) != torch.float32:
             terms.callback(torch.set_default_dtype, dtype)

@@ -70,7 +70,7 @@ def default_device(name: str) -> Iterator[None]:
     try:
         yield
     finally:
-        torch.set_default_device(None)
+        torch.set_default_device("cpu")  # torch 2.6 fails later after None
 
 
 SETTINGS = {

@@ -203,7 +203,7 @@ def test_swapped_sources_are_warned_of(tmp_path, recwarn):
     grey = saved(tmp_path / "grey.png", SHADES)
     load_triples([grey, SHADES], [RGB, RGB], [RGB, RGB])
     load_triples(RGB, RGB, RGB)
-    load_triples(np.zeros_like(RGB), SHADES, RGB)
+    load_triples(np.zeros(RGB.shape), SHADES, RGB)
     assert not recwarn.list
     with pytest.warns(UserWarning, match=r"`ir\[1\]` .*swapped") as caught:
         load_triples([SHADES, RGB, RGB], [RGB, grey, SHADES], [RGB] * 3)
