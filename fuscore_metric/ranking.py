@@ -81,7 +81,7 @@ def rank(
         candidates: Fused images, or images by name, such as that of the method.
         model: What judges; the embedded weights by default.
         aspect: As in `score`; "all" ranks by `overall`.
-        device: Where to compute, if no `model` is given; by default as in `score`.
+        device: As in `score`.
         batch_size: Candidates computed at once. Does not change the scores.
         thermal_range: As in `score`.
 

@@ -61,9 +61,9 @@ def score(
         model: What judges; the embedded weights by default, loaded once a device.
         aspect: `overall`, `thermal_retention`, `texture_preservation`, `artifacts` (higher =
             fewer) or `sharpness`; "all" for the five in this order, from one look at the images.
-        device: Where to compute, if no `model` is given: by default where `fused` is, if that is a
-            tensor, else on a GPU where CUDA is available and on the CPU where it is not. "cpu"
-            forces the CPU, 0 is the first GPU.
+        device: Where to compute; a `model` that is given has to be there. Without one, by default
+            where `fused` is, if that is a tensor, else on a GPU where CUDA is available and on the
+            CPU where it is not. "cpu" forces the CPU, 0 is the first GPU.
         batch_size: Triples computed at once. Does not change the scores.
         thermal_range: (low, high) of `ir` in counts or degrees: what lies between them is mapped to
             [0, 1], what lies beyond is clipped. Without it, `ir` of floats lies in [0, 1] and that
@@ -134,8 +134,17 @@ def choose_model(
     triples: Sequence[tuple[Picture, Picture, Picture]],
     device: str | int | torch.device | None,
 ) -> FuScore:
-    """The given model, or the embedded one on a device: by default where fused tensors are."""
+    """The given model, or the embedded one on a device: by default where fused tensors are.
+
+    Raises:
+        ValueError: The given model is on another device than the given one.
+    """
     if model is not None:
+        if device is not None and check_device(device) != model.device:
+            raise ValueError(
+                f"Expected `device` as that of `model`, {model.device}, got {str(device)!r}: "
+                "use model.to(device)"
+            )
         return model
     if device is None:
         device = triples[0][2].device or default_device()

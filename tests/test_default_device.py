@@ -32,6 +32,14 @@ def loaded_on(model, monkeypatch) -> list[str]:
     return devices
 
 
+def test_a_device_beside_a_model_that_is_elsewhere_is_refused(model):
+    image = np.full((64, 80, 3), 100, dtype=np.uint8)
+    for door in (score, predict, rank):
+        door(image, image, image, model=model, device="cpu")
+        with pytest.raises(ValueError, match="as that of `model`, cpu, got 'meta'"):
+            door(image, image, image, model=model, device="meta")
+
+
 def test_only_tensors_keep_the_default_model_off_the_gpu(loaded_on, tmp_path):
     array = np.random.default_rng(0).integers(0, 256, (64, 80, 3), dtype=np.uint8)
     path = tmp_path / "one.png"
