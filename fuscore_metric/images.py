@@ -28,6 +28,7 @@ from fuscore_metric._decode import (
     raw_pixels,
 )
 from fuscore_metric._deep import full_scale
+from fuscore_metric.thermal_range import ThermalRange, check_thermal_range
 
 __all__ = [
     "MAX_PIXELS",
@@ -38,7 +39,6 @@ __all__ = [
     "ThermalRange",
     "as_images",
     "check_batch",
-    "check_thermal_range",
     "check_triples",
     "each_image",
     "fit_pixels",
@@ -52,7 +52,6 @@ __all__ = [
 ]
 
 ImagesLike: TypeAlias = ImageLike | Iterable[ImageLike]
-ThermalRange: TypeAlias = tuple[float, float]
 
 # "https://...", which `Path` makes "https:/..."; a single letter is a drive of Windows.
 _URL = re.compile(r"[a-z][a-z0-9+.-]+:/|data:", re.IGNORECASE)
@@ -111,7 +110,9 @@ def as_images(
 
     Raises:
         InputError: On anything else, in one line.
+        ValueError: A thermal range that is not two numbers, the lower one first.
     """
+    check_thermal_range(thermal_range)
     if not holds_images(images):
         raw = raw_images(images, argument, argument)
         return [unit_range(*one, thermal_range=thermal_range) for one in raw]
@@ -218,25 +219,6 @@ def raw_images(
         RawImage(pixels, f"{name}[{n}]" if several else name, argument, sound)
         for n, pixels in enumerate(raw.unbind())
     ]
-
-
-def check_thermal_range(thermal_range: ThermalRange | None) -> None:
-    """Check the option of that name.
-
-    Raises:
-        ValueError: It is neither None nor two finite numbers, the lower one first.
-    """
-    if thermal_range is None:
-        return
-    try:
-        low, high = (float(limit) for limit in thermal_range)
-        sound = low < high and math.isfinite(high - low)
-    except (TypeError, ValueError):
-        sound = False
-    if not sound:
-        raise ValueError(
-            f"Expected `thermal_range` as (low, high) with low < high, got {thermal_range!r}"
-        )
 
 
 class Sized(Protocol):

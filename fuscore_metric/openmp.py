@@ -12,9 +12,8 @@ def wait_briefly() -> None:
     """Have threads that are out of work sleep soon, unless the user has said how they should wait.
 
     A thread that waits in a busy loop keeps its core, and beside another busy program it keeps it
-    from the very thread that it waits for: that makes everything 3 to 15 times slower. Threads that
-    sleep at once are slower on a quiet machine. A short loop costs next to nothing there
-    (`python benchmarks/beside_others.py`).
+    from the very thread that it waits for. Threads that sleep at once are slower on a quiet
+    machine; a short loop is not (`python benchmarks/beside_others.py`).
 
     OpenMP reads its settings when it is loaded, so this has to come before torch is imported, and
     it is for a process of our own only.

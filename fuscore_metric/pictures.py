@@ -20,7 +20,6 @@ from fuscore_metric._decode import InputError, file_header, pil_orientation, raw
 from fuscore_metric.doubts import Doubts, refuse_rgbt, turned_by_exif
 from fuscore_metric.images import (
     ImagesLike,
-    ThermalRange,
     check_triples,
     each_image,
     holds_images,
@@ -28,6 +27,7 @@ from fuscore_metric.images import (
     raw_images,
     unit_range,
 )
+from fuscore_metric.thermal_range import ThermalRange
 
 
 @dataclass(frozen=True, eq=False)

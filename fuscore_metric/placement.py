@@ -89,7 +89,7 @@ def check_half(dtype: torch.dtype, family: type[Backbone]) -> None:
     """Refuse float16 for a family whose activations overflow in it.
 
     Raises:
-        CheckpointError: It is so.
+        CheckpointError: The dtype is float16, and the family cannot compute in it.
     """
     import torch
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fuscore_metric.images import ImageLike, ImagesLike, InputError, ThermalRange
+from fuscore_metric.images import ImageLike, ImagesLike, InputError
 from fuscore_metric.levels import preference
 from fuscore_metric.model import FuScore, FuScoreOutput
 from fuscore_metric.notebook import table
 from fuscore_metric.pictures import Picture, join, open_pictures
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, check_request, choose_model, judge
+from fuscore_metric.thermal_range import ThermalRange
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,11 +17,12 @@ from torch import Tensor
 from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
 from fuscore_metric.doubts import Doubts
 from fuscore_metric.forking import in_forked, outlast_fork
-from fuscore_metric.images import ImagesLike, ThermalRange, check_thermal_range
+from fuscore_metric.images import ImagesLike
 from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
 from fuscore_metric.pictures import Picture, open_triples, source_pairs
 from fuscore_metric.placement import check_device, default_device, to_device
 from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, build_prompt
+from fuscore_metric.thermal_range import ThermalRange, check_thermal_range
 
 log = logging.getLogger(__name__)
 

@@ -412,6 +412,7 @@ def test_a_thermal_range_holds_for_files_and_for_a_run(run, files, tmp_path):
     status, alone, err = run(*given, "--json", *limits)
     assert status == 0, err
     assert run(*given, "--thermal-range", 40, 5)[0] == 2
+    assert run(*given, "--thermal-range", 0, "inf")[0] == 2
 
     with (tmp_path / "triples.csv").open("w") as file:
         file.write(f"ir,vis,fused\n{tmp_path / 'ir.tiff'},{files['vis']},{files['fused']}\n")

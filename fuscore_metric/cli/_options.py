@@ -10,6 +10,7 @@ import typer
 
 from fuscore_metric.placement import DTYPES, check_device, default_device
 from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
+from fuscore_metric.thermal_range import check_thermal_range
 
 AUTO = "auto"
 """The device if nobody names one."""
@@ -28,8 +29,10 @@ def one_of(*values: str) -> Callable[[str], list[str]]:
 
 def _checked_range(thermal_range: tuple[float, float] | None) -> tuple[float, float] | None:
     """Refuse a wrong thermal range as typer refuses a bad option."""
-    if thermal_range is not None and not thermal_range[0] < thermal_range[1]:
-        raise typer.BadParameter("expected two numbers, the lower one first")
+    try:
+        check_thermal_range(thermal_range)
+    except ValueError as error:
+        raise typer.BadParameter("expected two numbers, the lower one first") from error
     return thermal_range
 
 

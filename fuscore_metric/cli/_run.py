@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from rich.progress import Progress
 
     from fuscore_metric.folders import Matched
-    from fuscore_metric.images import ThermalRange
     from fuscore_metric.model import FuScore
     from fuscore_metric.results.run_folder import RunFolder
     from fuscore_metric.results.settings import RunSettings
+    from fuscore_metric.thermal_range import ThermalRange
 
 SOME_FAILED = 1
 """Exit status: some rows have an error instead of a score."""

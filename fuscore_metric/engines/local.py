@@ -9,10 +9,11 @@ from itertools import groupby
 from typing import TYPE_CHECKING, TypeAlias
 
 from fuscore_metric.doubts import Doubts
-from fuscore_metric.images import InputError, ThermalRange
+from fuscore_metric.images import InputError
 from fuscore_metric.pictures import Picture, join, open_pictures
 from fuscore_metric.results.rows import Entry, Row, error_row, score_row
 from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, judge_each
+from fuscore_metric.thermal_range import ThermalRange
 
 if TYPE_CHECKING:
     from fuscore_metric.model import FuScore

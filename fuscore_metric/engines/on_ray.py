@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias
 
 from fuscore_metric.checkpoint import CheckpointError, MissingPackageError
-from fuscore_metric.images import InputError, ThermalRange
+from fuscore_metric.images import InputError
 from fuscore_metric.manifest import (
     COLUMNS,
     CSV,
@@ -49,6 +49,7 @@ from fuscore_metric.results.run_folder import (
 )
 from fuscore_metric.results.settings import RunSettings
 from fuscore_metric.results.tables import replace_tables, schema
+from fuscore_metric.thermal_range import ThermalRange
 
 if TYPE_CHECKING:
     import pyarrow as pa

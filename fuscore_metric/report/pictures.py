@@ -20,8 +20,8 @@ from fuscore_metric.report.data import Grid, Numbers
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fuscore_metric.images import ThermalRange
     from fuscore_metric.model import FuScore
+    from fuscore_metric.thermal_range import ThermalRange
 
 BEST, WORST, SPREAD = "best", "worst", "disagreement"
 THUMBNAIL = 320
