@@ -1,6 +1,6 @@
 """How much slower does FuScore get beside a busy program, by how OpenMP's threads wait?
 
-    python benchmarks/beside_others.py
+    python -m benchmarks.beside_others
 
 Four candidates of the packaged example are scored, again and again, by one process for each way to
 wait, which take turns. Prints medians of seconds as a Markdown table: with nothing else running,
@@ -16,11 +16,10 @@ import sys
 from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
-from fuscore_metric.openmp import SET_BY_USERS, TURNS
+from benchmarks import REPOSITORY
+from fuscore_metric.compute.openmp import SET_BY_USERS, TURNS
 
-ROOT = Path(__file__).resolve().parents[1]
 WAYS = {
     "as OpenMP does by itself": {},
     "asleep at once (`OMP_WAIT_POLICY=passive`)": {"OMP_WAIT_POLICY": "passive"},
@@ -50,7 +49,7 @@ def seconds(settings: dict[str, str]) -> list[float]:
         check=True,
         capture_output=True,
         text=True,
-        env=kept | {"PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"} | settings,
+        env=kept | {"PYTHONPATH": str(REPOSITORY), "HF_HUB_OFFLINE": "1"} | settings,
     )
     return list(map(float, done.stdout.split()))
 

@@ -1,4 +1,4 @@
-"""Scores in half precision against float32, on real triples: python benchmarks/precision.py.
+"""Scores in half precision against float32, on real triples: python -m benchmarks.precision.
 
 Half precision is slow on CPUs without native support; scores are what is compared here.
 """
@@ -37,12 +37,12 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     given = parser.parse_args()
     triples = real_triples(given.data)
-    full = predict(*triples, aspect="all").score
+    full = predict(*triples, aspects=ASPECTS).score
     print(f"{len(full)} triples, embedded weights, {given.device} against float32 on the CPU\n")
     print("| largest (mean) change | " + " | ".join(ASPECTS) + " |\n" + "|---" * 6 + "|")
     for dtype in DTYPES:
         model = FuScore.from_pretrained(dtype=dtype, device=given.device)
-        moved = (predict(*triples, model=model, aspect="all").score.cpu() - full).abs()
+        moved = (predict(*triples, model=model, aspects=ASPECTS).score.cpu() - full).abs()
         cells = zip(moved.amax(0).tolist(), moved.mean(0).tolist(), strict=True)
         print(f"| {dtype} | " + " | ".join(f"{m:.4f} ({a:.4f})" for m, a in cells) + " |")
 

@@ -15,8 +15,8 @@ from transformers import (
 )
 
 from fuscore_metric.backbones import backbone_class
-from fuscore_metric.backbones.qwen_vl import QwenVL
-from fuscore_metric.levels import LEVEL_WORDS
+from fuscore_metric.backbones.qwen.qwen_vl import QwenVL
+from fuscore_metric.prompts import LEVEL_WORDS
 
 FAMILIES = ("qwen2_5_vl", "qwen3_vl")
 SPECIAL_TOKENS = (
@@ -42,9 +42,17 @@ def tokenizer(*, split_excellent: bool = False) -> Qwen2Tokenizer:
     Args:
         split_excellent: Leave " excellent" in two pieces.
     """
+    vocabulary, merges = pieces(split_excellent=split_excellent)
+    made = Qwen2Tokenizer(vocab=vocabulary, merges=merges)
+    made.add_tokens(list(SPECIAL_TOKENS), special_tokens=True)
+    return made
+
+
+def pieces(*, split_excellent: bool = False) -> tuple[dict[str, int], list[Any]]:
+    """Vocabulary and merges of a byte-level BPE: letters, and the level words after a space."""
     letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz:?.,<|>_ĠĊ"
     vocabulary = {letter: index for index, letter in enumerate(letters)}
-    merges: list[tuple[str, str]] = []
+    merges: list[Any] = []  # pairs; transformers names another type
     for word in LEVEL_WORDS:
         piece = "Ġ"
         for letter in word:
@@ -52,9 +60,7 @@ def tokenizer(*, split_excellent: bool = False) -> Qwen2Tokenizer:
                 merges.append((piece, letter))
             piece += letter
             vocabulary.setdefault(piece, len(vocabulary))
-    made = Qwen2Tokenizer(vocab=vocabulary, merges=merges)
-    made.add_tokens(list(SPECIAL_TOKENS), special_tokens=True)
-    return made
+    return vocabulary, merges
 
 
 def tiny_model(family: str, *, seed: int = 0, width: int = 1, vocabulary: int = VOCABULARY) -> Any:
@@ -68,7 +74,8 @@ def tiny_model(family: str, *, seed: int = 0, width: int = 1, vocabulary: int = 
     """
     torch.manual_seed(seed)
     make = _qwen2_5 if family == "qwen2_5_vl" else _qwen3
-    return make(width, vocabulary).eval()
+    made: Any = make(width, vocabulary)
+    return made.eval()
 
 
 def tiny_backbone(
@@ -80,16 +87,18 @@ def tiny_backbone(
     **preprocessing: Any,
 ) -> QwenVL:
     """The backbone around `tiny_model`; every parameter is trainable."""
-    made = backbone_class(family)(
-        tiny_model(family, seed=seed, width=width, vocabulary=vocabulary),
-        tokenizer(),
-        {**SMALL, **preprocessing},
-    )
-    assert isinstance(made, QwenVL)
-    return made
+    model = tiny_model(family, seed=seed, width=width, vocabulary=vocabulary)
+    return qwen_class(family)(model, tokenizer(), {**SMALL, **preprocessing})
 
 
-def special_ids() -> dict[str, int]:
+def qwen_class(family: str) -> type[QwenVL]:
+    """The backbone of a family, which is made from a model and its tokenizer."""
+    found = backbone_class(family)
+    assert issubclass(found, QwenVL)
+    return found
+
+
+def special_ids() -> dict[str, Any]:
     """Ids of the tokens around and of images, as configurations name them."""
     names = {
         "image_token_id": "<|image_pad|>",

@@ -1,4 +1,4 @@
-"""Memory of one training step by size of the vocabulary: python benchmarks/vocabulary.py.
+"""Memory of one training step by size of the vocabulary: python -m benchmarks.vocabulary.
 
 A random Qwen-VL of 6 layers and width 256, LoRA, a batch of 2 scenes x 2 methods. Each size runs in
 a process of its own; what is shown is how far the step lifts the process's peak above what it held
@@ -12,15 +12,12 @@ import argparse
 import json
 import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
+from fuscore_training.large.tuning import TuneOptions, tune
 from fuscore_training.losses import tripartite_loss
 from fuscore_training.trainer import LevelReader
-from fuscore_training.tuning import TuneOptions, tune
 
 from benchmarks.resident import peak, reset_peak
 from benchmarks.tiny_qwen import tiny_backbone
@@ -42,7 +39,7 @@ def step(reader: LevelReader, way: str) -> None:
         }
         for _ in range(2)
     ]
-    model = reader.backbone.model
+    model: Any = reader.backbone.model
     if way == "five rows":
         logits = reader(triples, ["overall"])[:, 0]
     else:
@@ -85,7 +82,7 @@ def main() -> None:
     for way in WAYS:
         found = [
             subprocess.run(
-                [sys.executable, __file__, "--one", str(size), way],
+                [sys.executable, "-m", "benchmarks.vocabulary", "--one", str(size), way],
                 check=True,
                 capture_output=True,
                 text=True,

@@ -1,10 +1,26 @@
-"""FuScore: how good would a person find this infrared-visible fusion?
+"""How good would a person find this infrared-visible fusion? From 1 (bad) to 5 (excellent).
 
     import fuscore_metric
     fuscore_metric.score("ir.png", "vis.png", "fused.png")  # tensor([3.9])
 
-Importing this package loads neither torch nor transformers; the first use of a name does.
+Call first:
+
+- `score(ir, vis, fused)`: the scores. `predict`: with standard deviations and level probabilities.
+- `rank(ir, vis, candidates)`: many fused images of one scene, in order.
+- `show(ir, vis, fused)`: a figure, with the places where the score was lost.
+- `measure(ir, vis, fused)`: the classic measures of fusion, such as EN, MI, Qabf and SSIM.
+- `preference(a, b)`: how probably a person prefers one to another, of what `predict` returned.
+
+Images are files, PIL images, arrays, tensors, or lists of them. For more:
+
+- `FuScore.from_pretrained(...)` loads other weights; `model=` of all of the above takes it.
+- `FuScoreReward`, `FuScoreLoss`, `TrustRegion` train fusion networks.
+- `InputError` and `CheckpointError` are raised for images and weights that cannot be used.
+
+`help(fuscore_metric.score)` describes all options; the command `fuscore` does the same for files.
 """
+
+# Importing this package loads neither torch nor transformers; the first use of a name does.
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
@@ -12,12 +28,16 @@ from typing import TYPE_CHECKING, Any
 from fuscore_metric.integrations import _pyiqa_hook
 
 if TYPE_CHECKING:
-    from fuscore_metric.checkpoint import CheckpointError, FuScoreSpec
-    from fuscore_metric.images import InputError
-    from fuscore_metric.levels import preference
-    from fuscore_metric.model import FuScore, FuScoreOutput
-    from fuscore_metric.ranking import Ranking, rank
+    from fuscore_metric.checkpoints.spec import FuScoreSpec
+    from fuscore_metric.drawing.plots import show
+    from fuscore_metric.errors import CheckpointError, InputError
+    from fuscore_metric.images.convert import as_images
+    from fuscore_metric.measures.measure import measure
+    from fuscore_metric.model import FuScore
+    from fuscore_metric.outputs import FuScoreOutput
+    from fuscore_metric.ranking import Ranking, preference, rank
     from fuscore_metric.reward import FuScoreLoss, FuScoreReward
+    from fuscore_metric.runs.evaluation import Evaluation, evaluate
     from fuscore_metric.scoring import predict, score
     from fuscore_metric.trust_region import TrustRegion
 
@@ -25,6 +45,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CheckpointError",
+    "Evaluation",
     "FuScore",
     "FuScoreLoss",
     "FuScoreOutput",
@@ -33,26 +54,35 @@ __all__ = [
     "InputError",
     "Ranking",
     "TrustRegion",
+    "as_images",
+    "evaluate",
+    "measure",
     "predict",
     "preference",
     "rank",
     "score",
+    "show",
 ]
 
 _HOMES = {
-    "CheckpointError": "checkpoint",
+    "CheckpointError": "errors",
+    "Evaluation": "runs.evaluation",
     "FuScore": "model",
     "FuScoreLoss": "reward",
-    "FuScoreOutput": "model",
+    "FuScoreOutput": "outputs",
     "FuScoreReward": "reward",
-    "FuScoreSpec": "checkpoint",
-    "InputError": "images",
+    "FuScoreSpec": "checkpoints.spec",
+    "InputError": "errors",
     "Ranking": "ranking",
     "TrustRegion": "trust_region",
-    "preference": "levels",
+    "as_images": "images.convert",
+    "evaluate": "runs.evaluation",
+    "measure": "measures.measure",
     "predict": "scoring",
+    "preference": "ranking",
     "rank": "ranking",
     "score": "scoring",
+    "show": "drawing.plots",
 }
 
 
@@ -63,7 +93,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *__all__])
+    return [*__all__, *(name for name in globals() if name.startswith("__"))]
 
 
 _pyiqa_hook.install()

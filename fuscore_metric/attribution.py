@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-import math
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fuscore_metric.colour import luma
-from fuscore_metric.images import check_batches
-from fuscore_metric.own_terms import on_own_terms
+from fuscore_metric.compute.own_terms import on_own_terms
+from fuscore_metric.images.checks import check_batches, check_sources
+from fuscore_metric.images.colour import luma, recolour
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 
 if TYPE_CHECKING:
     from fuscore_metric.model import FuScore
+    from fuscore_metric.outputs import SourcePairs
 
-DEFAULT_STEPS = 8
-DEFAULT_SMOOTH = 0.08
+DEFAULT_STEPS = 2
+"""The share of a map in a damaged quadrant is within 0.02 of that with 8 steps, for each kind of
+damage, on five validation scenes; with a single step blur loses 0.1."""
+SMOOTH = 0.08
+"""Standard deviation of the Gaussian over a map, as a share of the shorter side."""
 MAX_CONTRAST_GAIN = 4.0
-"""Beyond it, flat sources would become noise."""
+"""A higher gain would turn flat sources into noise."""
 
 
 @on_own_terms
@@ -33,7 +36,6 @@ def attribute(
     aspect: str = DEFAULT_ASPECT,
     steps: int = DEFAULT_STEPS,
     baseline: Tensor | None = None,
-    smooth: float = DEFAULT_SMOOTH,
 ) -> Tensor:
     """Show what in the fused image pulled its score down.
 
@@ -43,20 +45,21 @@ def attribute(
     positive part returned: where moving towards the baseline would raise the score.
 
     Smoothing comes before the positive part is taken, not after: gradients of neighbouring pixels
-    have opposite signs, and only their sum says what an area contributes. The model knows an image
-    by statistics of cells (a quarter of each side in the embedded family), so nothing finer than a
+    have opposite signs, and only their sum is the contribution of an area. The model gets an image
+    as statistics of cells (a quarter of each side in the embedded family), so nothing finer than a
     few per cent of the side should be read into the map.
 
     Args:
-        model: What judges; any family.
-        ir: (N, 3, H, W) float in [0, 1], on the model's device.
-        vis: (N, 3, H, W), likewise.
+        model: A `FuScore` of any family.
+        ir: (N, 3, H, W) float in [0, 1], on the model's device; or (1, 3, H, W): one for all.
+        vis: As many as `ir`.
         fused: (N, 3, H, W), likewise.
         aspect: One of `fuscore_metric.prompts.ASPECTS`.
-        steps: Points on the way from `fused` to the baseline; each costs a forward and a backward
-            pass, and the memory of one.
+        steps: Points on the way from `fused` to the baseline. Each costs a forward and a backward
+            pass, and the memory of one; with one source pair for all, that of one image. Two find
+            the place, but all of the map then adds up to the difference of the scores only within
+            a sixth of it, on average; with 32 within 0.05 %.
         baseline: (N, 3, H, W) in [0, 1], what to compare with.
-        smooth: Standard deviation of the Gaussian, as a share of the shorter side; 0 for none.
 
     Returns:
         (N, H, W) float32 >= 0 on the model's device, without a graph: points of score lost per
@@ -64,16 +67,17 @@ def attribute(
 
     Raises:
         InputError: A shape or dtype is wrong, or the images differ in shape.
-        ValueError: An unknown aspect, `steps` below 1, or a negative or infinite `smooth`.
+        ValueError: An unknown aspect, or `steps` below 1.
     """
-    _check_options(aspect, steps, smooth)
-    given = {} if baseline is None else {"baseline": baseline}
-    check_batches(ir=ir, vis=vis, **given, fused=fused)
-    if baseline is None:
+    _check_options(aspect, steps)
+    check_sources(ir, vis, fused)
+    if baseline is not None:
+        check_batches(baseline=baseline, fused=fused)
+    else:
         with torch.no_grad():
             baseline = plain_fusion(ir, vis, fused)
     raw = integrated_gradients(model, ir, vis, fused, baseline, aspect=aspect, steps=steps)
-    return _smoothed(raw, smooth * min(raw.shape[-2:])).clamp_min(0)
+    return _smoothed(raw, SMOOTH * min(raw.shape[-2:])).clamp_min(0)
 
 
 @on_own_terms
@@ -90,17 +94,17 @@ def integrated_gradients(
     """Share out score(baseline) - score(fused) over the pixels of `fused`.
 
     Integrated gradients (Sundararajan, Taly and Yan, "Axiomatic attribution for deep networks",
-    ICML 2017) along the straight line from `fused` to `baseline`, by the midpoint rule. Complete:
-    the sum over the pixels tends to the difference of the scores as `steps` grows.
+    ICML 2017) along the straight line from `fused` to `baseline`, by Gauss and Legendre's rule.
+    Complete: the sum over the pixels tends to the difference of the scores as `steps` grows.
 
     Written out because Captum (0.9), the usual library, requires matplotlib and tqdm, and knows of
     triples only as extra arguments that it repeats for every step: too much for a loop of five
     lines.
 
     Args:
-        model: What judges.
-        ir: (N, 3, H, W) float in [0, 1].
-        vis: (N, 3, H, W), likewise.
+        model: A `FuScore`.
+        ir: (N, 3, H, W) float in [0, 1]; or (1, 3, H, W): one for all.
+        vis: As many as `ir`.
         fused: (N, 3, H, W), likewise.
         baseline: (N, 3, H, W), likewise.
         aspect: One of `fuscore_metric.prompts.ASPECTS`.
@@ -114,46 +118,55 @@ def integrated_gradients(
         ir, vis, start, end = (
             images.detach().clone().to(torch.float32) for images in (ir, vis, fused, baseline)
         )
-        sources = model.read(ir, vis)
-        total = torch.zeros_like(start)
-        for step in range(steps):
-            point = torch.lerp(start, end, (step + 0.5) / steps).requires_grad_()
-            # Triples do not depend on each other: the sum's gradient is that of each score.
-            score = model.judge(sources, point, aspect).score.sum()
-            (gradient,) = torch.autograd.grad(score, point)
-            total += gradient
-        return ((end - start) * total / steps).sum(1)  # (N, H, W)
+        sources = model.encode_sources(ir, vis)
+        # Beside one source pair images are scored one at a time, which takes the memory of one.
+        size = 1 if len(sources) == 1 else len(start)
+        parts = zip(torch.split(start, size), torch.split(end, size), strict=True)
+        return torch.cat([_integral(model, sources, *ends, aspect, steps) for ends in parts])
+
+
+def _integral(
+    model: FuScore, sources: SourcePairs, start: Tensor, end: Tensor, aspect: str, steps: int
+) -> Tensor:
+    """From `start` to `end`, each (N, 3, H, W): (N, H, W)."""
+    total = torch.zeros_like(start)
+    places, weights = np.polynomial.legendre.leggauss(steps)  # on [-1, 1]
+    for place, weight in zip(places.tolist(), weights.tolist(), strict=True):
+        point = torch.lerp(start, end, (1 + place) / 2).requires_grad_()
+        # Triples do not depend on each other: the sum's gradient is that of each score.
+        score = model.score_fused(sources, point, aspect=aspect).score.sum()
+        (gradient,) = torch.autograd.grad(score, point)
+        total += weight / 2 * gradient
+    return ((end - start) * total).sum(1)
 
 
 def plain_fusion(ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
-    """Fuse two sources plainly: what `fused` might have been without its damage.
+    """Fuse two sources plainly: what anybody could have had instead of `fused`.
 
-    The mean of the lumas, brought as a whole to the brightness of `fused` and at least to its
-    contrast, in its colour differences. So taste in brightness and colour, the same all over the
-    picture, does not fill the map; what is peculiar to a place remains. Contrast is never lowered:
-    a fusion that is flat everywhere is compared with one that is not.
+    The mean of the lumas, in the colours of `vis`, with at least the contrast of `fused`. Nothing
+    else is taken from `fused`: damage all over it, such as a colour cast, is not in what it is
+    compared with, and so shows all over the map. Contrast is never lowered: a fusion that is flat
+    everywhere is compared with one that is not.
 
     Args:
-        ir: (N, 3, H, W) float in [0, 1].
-        vis: (N, 3, H, W), likewise.
-        fused: (N, 3, H, W), likewise; only its colour and its luma's mean and spread are used.
+        ir: (N, 3, H, W) float in [0, 1]; or (1, 3, H, W): one for all.
+        vis: As many as `ir`.
+        fused: (N, 3, H, W), likewise; only the spread of its luma is used.
 
     Returns:
         (N, 3, H, W) float32 in [0, 1].
     """
     ir, vis, fused = (images.to(torch.float32) for images in (ir, vis, fused))
-    wanted, mixed = luma(fused), (luma(ir) + luma(vis)) / 2
     places = (-2, -1)
-    contrast = wanted.std(places, keepdim=True) / mixed.std(places, keepdim=True).clamp_min(1e-3)
-    mixed = mixed - mixed.mean(places, keepdim=True)
-    mixed = wanted.mean(places, keepdim=True) + contrast.clamp(1, MAX_CONTRAST_GAIN) * mixed
-    return (fused - wanted + mixed).clamp(0, 1)
+    mixed = (luma(ir) + luma(vis)) / 2
+    mean, spread = (f(places, keepdim=True) for f in (mixed.mean, mixed.std))
+    contrast = luma(fused).std(places, keepdim=True) / spread.clamp_min(1e-3)
+    mixed = mean + contrast.clamp(1, MAX_CONTRAST_GAIN) * (mixed - mean)
+    return recolour(mixed, vis)
 
 
 def _smoothed(maps: Tensor, sigma: float) -> Tensor:
     """Gaussian mean of (N, H, W) over what lies inside the picture; sigma in pixels."""
-    if sigma == 0:
-        return maps
     for axis in (1, 2):
         places = torch.arange(maps.shape[axis], dtype=maps.dtype, device=maps.device)
         weights = torch.exp(-0.5 * ((places[:, None] - places) / sigma) ** 2)
@@ -162,9 +175,7 @@ def _smoothed(maps: Tensor, sigma: float) -> Tensor:
     return maps
 
 
-def _check_options(aspect: str, steps: int, smooth: float) -> None:
+def _check_options(aspect: str, steps: int) -> None:
     build_prompt(aspect)
     if not isinstance(steps, (int, np.integer)) or steps < 1:
         raise ValueError(f"Expected `steps` to be a positive integer, got {steps!r}")
-    if not (math.isfinite(smooth) and smooth >= 0):
-        raise ValueError(f"Expected `smooth` to be finite and not negative, got {smooth!r}")

@@ -1,18 +1,18 @@
 """Level words: next-token logits -> level logits -> probabilities -> score, std, preference.
 
-The last step of the data flow. Pure functions on tensors; nothing here knows a model.
+The last step of the data flow. Pure functions on tensors; nothing here depends on a model.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from fuscore_metric.prompts import LEVEL_WORDS
+from fuscore_metric.thurstone import standard_difference
 
 LEVEL_VALUES: tuple[float, ...] = (1.0, 2.0, 3.0, 4.0, 5.0)
 SCORE_RANGE: tuple[float, float] = (LEVEL_VALUES[0], LEVEL_VALUES[-1])
@@ -26,9 +26,7 @@ class Tokenizer(Protocol):
         ...
 
 
-def level_token_ids(
-    tokenizer: Tokenizer, answer_prefix: str, words: Sequence[str] = LEVEL_WORDS
-) -> tuple[int, ...]:
+def level_token_ids(tokenizer: Tokenizer, answer_prefix: str) -> tuple[int, ...]:
     """Find the token id that each level word has right after the answer prefix.
 
     A word's pieces depend on what stands before it (Qwen splits a bare "excellent" in two, but
@@ -37,17 +35,16 @@ def level_token_ids(
     Args:
         tokenizer: Anything with transformers' ``encode``.
         answer_prefix: The text right before the level word, without trailing space.
-        words: Level words, worst first.
 
     Returns:
-        One id per word, all distinct.
+        One id per level word, worst first, all distinct.
 
     Raises:
         ValueError: A word is not exactly one further token, or two words share a token.
     """
     prefix = tokenizer.encode(answer_prefix, add_special_tokens=False)
     ids = []
-    for word in words:
+    for word in LEVEL_WORDS:
         whole = tokenizer.encode(f"{answer_prefix} {word}", add_special_tokens=False)
         if whole[: len(prefix)] != prefix or len(whole) != len(prefix) + 1:
             raise ValueError(
@@ -56,7 +53,7 @@ def level_token_ids(
             )
         ids.append(whole[-1])
     if len(set(ids)) != len(ids):
-        raise ValueError(f"Expected distinct tokens for level words {tuple(words)}, got {ids}")
+        raise ValueError(f"Expected distinct tokens for level words {LEVEL_WORDS}, got {ids}")
     return tuple(ids)
 
 
@@ -112,11 +109,11 @@ def preference(
     variance_b: Tensor,
     *,
     temperature: float = 1.0,
-    eps: float = 1e-6,
 ) -> Tensor:
     """Probability that a person prefers a to b: Phi((s_a - s_b) / (T sqrt(v_a + v_b))).
 
-    Thurstone's model, case V with unequal variances. The two may come from different scenes.
+    `fuscore_metric.preference` takes outputs of a model, and their temperature. The two may come
+    from different scenes.
 
     Args:
         score_a: (N,) scores of the first images.
@@ -124,7 +121,6 @@ def preference(
         variance_a: (N,) variances of the first scores.
         variance_b: (N,) variances of the second scores.
         temperature: T > 0; below 1 makes the answer surer. `FuScoreSpec.temperature` calibrates.
-        eps: Added to the summed variance so that two certain scores still compare.
 
     Returns:
         (N,) probabilities in [0, 1]; 0.5 for equal scores.
@@ -134,5 +130,6 @@ def preference(
     """
     if not 0 < temperature < math.inf:
         raise ValueError(f"Expected `temperature` to be above 0, got {temperature}")
-    z = (score_a - score_b) / (variance_a + variance_b + eps).sqrt() / temperature
+    z = standard_difference(score_a - score_b, variance_a + variance_b, temperature=temperature)
+    # erfc, as torch's ndtr is 0.5 + 0.5 erf, which loses every P below 1e-16.
     return 0.5 * torch.erfc(-z / math.sqrt(2.0))

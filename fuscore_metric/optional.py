@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-from fuscore_metric.checkpoint import MissingPackageError
+from fuscore_metric.errors import MissingPackageError
 
 
 def installed(package: str) -> bool:
-    """Whether there is such a package; a plain folder of its name on the path is none."""
+    """Whether there is such a package; a plain folder of its name on the path does not count."""
     spec = find_spec(package)
     return spec is not None and spec.origin is not None
 

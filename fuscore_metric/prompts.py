@@ -7,8 +7,13 @@ pair, which is what makes it shareable.
 
 from __future__ import annotations
 
+import inspect
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
+
+from typing_extensions import Self
 
 PROMPT_VERSION = 1
 """Raised whenever any text below changes: scores of different versions are not comparable."""
@@ -34,7 +39,7 @@ QUESTIONS: dict[str, str] = {
 ASPECTS: tuple[str, ...] = tuple(QUESTIONS)
 DEFAULT_ASPECT = "overall"
 ALL_ASPECTS = "all"
-"""Asks for every aspect at once, in the order of `ASPECTS`."""
+"""The word for `ASPECTS` on the command line, in `evaluate` and in the settings of a run."""
 
 ANSWER_PREFIXES: dict[str, str] = {
     "overall": "The overall quality is",
@@ -80,3 +85,69 @@ def build_prompt(aspect: str = DEFAULT_ASPECT) -> Prompt:
         question=QUESTIONS[aspect],
         answer_prefix=ANSWER_PREFIXES[aspect],
     )
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The aspects that a caller asks for, and whether the result has an axis for them.
+
+    Attributes:
+        aspects: A of `ASPECTS`, each once.
+        alone: Whether a single aspect was asked for by `aspect=`: results are (N,) instead of
+            (N, A).
+    """
+
+    aspects: tuple[str, ...]
+    alone: bool
+
+    @classmethod
+    def of(cls, aspect: str | None, aspects: Sequence[str] | None = None) -> Self:
+        """Check the options `aspect` and `aspects` of a door; without either it is `overall`.
+
+        Raises:
+            ValueError: Both are given, an aspect is unknown or comes twice, or there is none.
+        """
+        if aspects is None:
+            if aspect == ALL_ASPECTS:
+                warnings.warn(
+                    'aspect="all" goes with the next version: use '
+                    "aspects=fuscore_metric.prompts.ASPECTS",
+                    DeprecationWarning,
+                    stacklevel=_callers_level(),
+                )
+                return cls(ASPECTS, alone=False)
+            one = build_prompt(DEFAULT_ASPECT if aspect is None else aspect)
+            return cls((one.aspect,), alone=True)
+        if aspect is not None:
+            raise ValueError(f"Expected `aspect` or `aspects`, got both: {aspect!r}, {aspects!r}")
+        given = () if isinstance(aspects, str) else tuple(aspects)
+        names = tuple(build_prompt(one).aspect for one in given)
+        if not names or len(set(names)) != len(names):
+            raise ValueError(f"Expected `aspects` as names of aspects, each once, got {aspects!r}")
+        return cls(names, alone=False)
+
+
+OVERALL = Asked((DEFAULT_ASPECT,), alone=True)
+"""The request of a caller who names no aspect."""
+
+
+def _callers_level() -> int:
+    """How far up the stack the caller's own code is; Python shows it warnings of deprecation."""
+    frame, level = inspect.currentframe(), 0
+    while frame and frame.f_globals.get("__name__", "").startswith(("fuscore_metric.", "torch.")):
+        frame, level = frame.f_back, level + 1
+    return level
+
+
+def run_aspects(word: str) -> tuple[str, ...]:
+    """The aspects that a word of the command line or of a run's settings stands for.
+
+    Raises:
+        ValueError: The word is neither an aspect nor `ALL_ASPECTS`.
+    """
+    return ASPECTS if word == ALL_ASPECTS else (build_prompt(word).aspect,)
+
+
+def main_aspect(aspects: Sequence[str]) -> str:
+    """The aspect that decides where one number is needed: `overall`, or else the first."""
+    return DEFAULT_ASPECT if DEFAULT_ASPECT in aspects else aspects[0]

@@ -9,14 +9,15 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor, nn
 
-from fuscore_metric.colour import recolour
-from fuscore_metric.images import InputError
-from fuscore_metric.judge import Judge
+from fuscore_metric.checkpoints.spec import EMBEDDED
+from fuscore_metric.compute.own_terms import on_own_terms
+from fuscore_metric.errors import InputError
+from fuscore_metric.images.colour import recolour
+from fuscore_metric.images.range_guard import RangeGuard
+from fuscore_metric.integrations.guest import GuestModel
 from fuscore_metric.levels import SCORE_RANGE
-from fuscore_metric.model import FuScore
-from fuscore_metric.own_terms import on_own_terms
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT, build_prompt
-from fuscore_metric.range_guard import RangeGuard
+from fuscore_metric.model import FuScore, ModelLike
+from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 from fuscore_metric.trust_region import TrustRegion
 
 GreyRule = Literal["recolour", "grey"]
@@ -28,22 +29,35 @@ class FuScoreReward(nn.Module):
     The gradient reaches `fused` only; sources and weights get none, and no graph is built for
     them. As a member of a network or a training module it adds no parameters and no state, stays
     in eval mode, keeps its dtype, and follows to another device. What the caller has set in PyTorch
-    (autocast, default dtype and device) changes nothing: what the judge says should not depend on
-    who asks.
+    (autocast, default dtype and device) does not change the reward.
 
     A network trained on a metric alone learns to please it. Keep the usual loss beside it, and give
     a `TrustRegion`; watch measures that you do not train on.
 
     Args:
-        model: What judges; the embedded weights by default, loaded for this reward.
+        model: "embedded", a directory or a hub id, whose weights are loaded for this
+            reward; or a `FuScore`.
         aspects: An aspect of `fuscore_metric.prompts.ASPECTS`, or weights by aspect: the reward is
-            then their weighted mean, at the cost of one look at the images.
+            then their weighted mean; the images are encoded once for all.
         trust_region: Charges for leaving what the sources allow; None for none.
-        grey: What a one-channel `fused` is. "recolour": a luma (Y), judged with the chroma of
+        grey: What a one-channel `fused` is. "recolour": a luma (Y), scored with the chroma of
             `vis`, as it will be shown; "grey": a grey picture.
 
     Raises:
+        CheckpointError: No such weights, or weights that this version cannot use.
         ValueError: An unknown aspect or rule, or weights that are negative or all zero.
+
+    Example:
+        >>> import torch
+        >>> from fuscore_metric import FuScoreReward
+        >>> from fuscore_metric import as_images
+        >>> ir, vis = (as_images(f"{name}.png", name)[0][None] for name in ("ir", "vis"))
+        >>> fused = ((ir + vis) / 2).requires_grad_()  # what your network returns
+        >>> reward = FuScoreReward()
+        >>> rewards = reward(ir, vis, fused)  # (N,), higher is better
+        >>> (-rewards.mean()).backward()
+        >>> fused.grad.shape
+        torch.Size([1, 3, 480, 640])
     """
 
     higher_is_better = True
@@ -51,7 +65,7 @@ class FuScoreReward(nn.Module):
 
     def __init__(
         self,
-        model: FuScore | None = None,
+        model: ModelLike = EMBEDDED,
         *,
         aspects: str | Mapping[str, float] = DEFAULT_ASPECT,
         trust_region: TrustRegion | None = None,
@@ -63,18 +77,26 @@ class FuScoreReward(nn.Module):
             raise ValueError(f"Expected `grey` in {', '.join(get_args(GreyRule))}, got {grey!r}")
         self.trust_region, self.grey = trust_region, grey
         self._ranges = RangeGuard()
-        self.judge = Judge(FuScore.from_pretrained() if model is None else model)
+        self.guest = GuestModel(model)
 
     @property
     def model(self) -> FuScore:
-        """What judges."""
-        return self.judge.model
+        """The model."""
+        return self.guest.model
+
+    def __repr__(self) -> str:
+        return f"FuScoreReward({self._described()})"
+
+    def _described(self) -> str:
+        aspects = next(iter(self.weights)) if len(self.weights) == 1 else self.weights
+        region = "" if self.trust_region is None else ", with a trust region"
+        return f"{self.model!r}, {aspects}{region}"
 
     @on_own_terms
     def forward(
         self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None
     ) -> Tensor:
-        """Judge a batch of fusions.
+        """Score a batch of fusions.
 
         A network's overshoot is clipped as a display clips it, where the gradient of `fused` is 0.
         Another range than [0, 1] is refused: sources beyond it by more than 0.1, a `fused` of which
@@ -83,7 +105,7 @@ class FuScoreReward(nn.Module):
 
         Args:
             ir: (N, 1, H, W) or (N, 3, H, W) float in [0, 1], on any device; or a single one
-                for all of `fused`, several proposals for a scene: it is read once.
+                for all of `fused`, several proposals for a scene: it is encoded once.
             vis: Likewise, as many as `ir`.
             fused: Likewise, N images; one channel is read as `grey` says.
             reference: Likewise, for the trust region: a fusion to stay near.
@@ -114,21 +136,17 @@ class FuScoreReward(nn.Module):
             given = given.to(fused.device)
             reference = self._picture(given, vis, "reference", grey=grey)
         sources = ir.to(fused.device), vis.to(fused.device)
-        return reward - self.trust_region.penalty(*sources, picture, reference)
+        return reward - self.trust_region.penalty(*sources, picture, reference=reference)
 
     def _score(self, ir: Tensor, vis: Tensor, fused: Tensor) -> Tensor:
         """(N,) weighted mean over the aspects."""
-        if len(self.weights) == 1:
-            (aspect,) = self.weights
-            one: Tensor = self.judge(ir, vis, fused, aspect).score
-            return one
-        scores: Tensor = self.judge(ir, vis, fused, ALL_ASPECTS).score  # (N, A)
+        output = self.guest(ir, vis, fused, aspects=tuple(self.weights))
         # No matrix product: autocast would narrow it in the backward pass.
-        parts = [w * scores[:, ASPECTS.index(aspect)] for aspect, w in self.weights.items()]
+        parts = [weight * output.of(aspect).score for aspect, weight in self.weights.items()]
         return torch.stack(parts).sum(0)
 
     def _picture(self, fused: Tensor, vis: Tensor, argument: str, *, grey: bool) -> Tensor:
-        """What a person would be shown: (N, 3, H, W) in [0, 1]."""
+        """The picture that a person would be shown: (N, 3, H, W) in [0, 1]."""
         self._ranges.check(fused, argument)
         shown = fused.float().clamp(0, 1)
         if not grey or self.grey == "grey":
@@ -153,7 +171,7 @@ class FuScoreLoss(nn.Module):
 
     def __init__(
         self,
-        model: FuScore | None = None,
+        model: ModelLike = EMBEDDED,
         *,
         aspects: str | Mapping[str, float] = DEFAULT_ASPECT,
         trust_region: TrustRegion | None = None,
@@ -161,6 +179,9 @@ class FuScoreLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.reward = FuScoreReward(model, aspects=aspects, trust_region=trust_region, grey=grey)
+
+    def __repr__(self) -> str:
+        return f"FuScoreLoss({self.reward._described()})"
 
     def forward(
         self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None

@@ -2,29 +2,29 @@
 
 from __future__ import annotations
 
-import logging
-from collections import deque
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import fields
 from functools import lru_cache
+from pathlib import Path
 from threading import Lock
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from fuscore_metric.batches import Batch, BrokenFileError, Decoder, plan
-from fuscore_metric.doubts import Doubts
-from fuscore_metric.forking import in_forked, outlast_fork
-from fuscore_metric.images import ImagesLike
-from fuscore_metric.model import FuScore, FuScoreOutput, SourcePairs
-from fuscore_metric.pictures import Picture, open_triples, source_pairs
-from fuscore_metric.placement import check_device, default_device, to_device
-from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, build_prompt
-from fuscore_metric.thermal_range import ThermalRange, check_thermal_range
-
-log = logging.getLogger(__name__)
+from fuscore_metric.checkpoints.spec import EMBEDDED
+from fuscore_metric.checkpoints.weights import weights_name
+from fuscore_metric.compute.forking import in_forked, outlast_fork
+from fuscore_metric.compute.placement import check_device, default_device, to_device
+from fuscore_metric.images.batches import Batch, Decoder, plan, work_through
+from fuscore_metric.images.convert import ImagesLike
+from fuscore_metric.images.cropping import check_resize
+from fuscore_metric.images.doubts import Doubts
+from fuscore_metric.images.lazy import Picture, open_triples, source_pairs
+from fuscore_metric.images.thermal_range import ThermalRange, check_thermal_range
+from fuscore_metric.model import FuScore, ModelLike
+from fuscore_metric.outputs import FuScoreOutput, SourcePairs
+from fuscore_metric.prompts import OVERALL, Asked
 
 DEFAULT_BATCH_SIZE = 8
 
@@ -34,23 +34,25 @@ def score(
     vis: ImagesLike,
     fused: ImagesLike,
     *,
-    model: FuScore | None = None,
-    aspect: str = DEFAULT_ASPECT,
+    model: ModelLike = EMBEDDED,
+    aspect: str | None = None,
+    aspects: Sequence[str] | None = None,
     device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     thermal_range: ThermalRange | None = None,
+    resize: str | None = None,
 ) -> Tensor:
-    """Say how good a person would find each fusion.
+    """Score how good a person would find each fusion.
 
     Each of the three arguments is one image, a batch, or anything that yields images, such as a
     list; all three hold equally many, or the sources one image each for all of `fused`. A source
-    pair that comes again is read once. An image is a file (a path, an open file, bytes), a PIL
+    pair that comes again is encoded once. An image is a file (a path, an open file, bytes), a PIL
     image, a numpy array (HW, HWC; uint8, uint16, float in [0, 1]) or a tensor (CHW, NCHW); see
-    `fuscore_metric.images.as_images` for what the numbers mean. The three images of a triple have
-    one size; triples may differ in size.
+    `fuscore_metric.as_images` for what the numbers mean. The three images of a triple have one
+    size; triples may differ in size.
 
-    A `UserWarning` says, once, if an infrared image has colours and its visible one has none, and
-    if EXIF turns only some of a triple's images.
+    A `UserWarning` is given, once, if an infrared image has colours and its visible one has none,
+    and if EXIF turns only some of a triple's images.
 
     Threads may call this at the same time. Start processes by "spawn" or "forkserver": in one that
     was forked only one thread can compute, and a warning says so.
@@ -59,25 +61,42 @@ def score(
         ir: Infrared image(s).
         vis: Visible image(s) of the same scene(s).
         fused: Fusion(s) of the two.
-        model: What judges; the embedded weights by default, loaded once a device.
-        aspect: `overall`, `thermal_retention`, `texture_preservation`, `artifacts` (higher =
-            fewer) or `sharpness`; "all" for the five in this order, from one look at the images.
-        device: Where to compute; a `model` that is given has to be there. Without one, by default
-            where `fused` is, if that is a tensor, else on a GPU where CUDA is available and on the
-            CPU where it is not. "cpu" forces the CPU, 0 is the first GPU.
+        model: "embedded", a directory or a hub id, or a `FuScore`. What is named is
+            loaded once per device and kept, the last two of all such models, and loaded again if
+            the directory's files change. For another `revision`, `dtype` or `adapter`, load it
+            with `FuScore.from_pretrained` and give that.
+        aspect: `overall` (the default), `thermal_retention`, `texture_preservation`, `artifacts`
+            (higher = fewer) or `sharpness`: scores are (N,).
+        aspects: Instead of it, A of these names, such as `fuscore_metric.prompts.ASPECTS`: scores
+            are (N, A) in the order given, also for one name. The images are encoded once for all.
+        device: Where to compute; a `FuScore` that is given has to be there. A model that is named
+            is loaded there, by default where `fused` is, if that is a tensor, else on a GPU where
+            CUDA is available and on the CPU where it is not. "cpu" forces the CPU, 0 is the first
+            GPU.
         batch_size: Triples computed at once. Does not change the scores.
         thermal_range: (low, high) of `ir` in counts or degrees: what lies between them is mapped to
             [0, 1], what lies beyond is clipped. Without it, `ir` of floats lies in [0, 1] and that
             of counts is scaled by its own range.
+        resize: "crop" for fused images that their method cropped, such as to a multiple of 16: the
+            sources are cropped alike, at the place that is found by content, with a `UserWarning`.
+            None refuses images of different sizes.
 
     Returns:
-        (N,) float32 scores in [1, 5], higher is better, on the model's device; (N, 5) of "all".
-        Differentiable if an input tensor requires gradients.
+        (N,) float32 scores in [1, 5], higher is better, on the model's device; (N, A) for
+        `aspects`. Differentiable if an input tensor requires gradients.
 
     Raises:
         InputError: An image cannot be used; one line that names the argument.
-        ValueError: An unknown aspect, a bad batch size or thermal range, or a device that cannot be
-            used here.
+        CheckpointError: No such weights, or weights that this version cannot use.
+        ValueError: An unknown aspect, both `aspect` and `aspects`, a bad batch size or thermal
+            range, or a device that cannot be used here.
+
+    Example:
+        >>> import fuscore_metric
+        >>> fuscore_metric.score("ir.png", "vis.png", "fused_good.png")
+        tensor([3.9019])
+        >>> fuscore_metric.score("ir.png", "vis.png", ["fused_good.png", "fused_noisy.png"])
+        tensor([3.9019, 1.9105])
     """
     return predict(
         ir,
@@ -85,9 +104,11 @@ def score(
         fused,
         model=model,
         aspect=aspect,
+        aspects=aspects,
         device=device,
         batch_size=batch_size,
         thermal_range=thermal_range,
+        resize=resize,
     ).score
 
 
@@ -96,11 +117,13 @@ def predict(
     vis: ImagesLike,
     fused: ImagesLike,
     *,
-    model: FuScore | None = None,
-    aspect: str = DEFAULT_ASPECT,
+    model: ModelLike = EMBEDDED,
+    aspect: str | None = None,
+    aspects: Sequence[str] | None = None,
     device: str | int | torch.device | None = None,
     batch_size: int = DEFAULT_BATCH_SIZE,
     thermal_range: ThermalRange | None = None,
+    resize: str | None = None,
 ) -> FuScoreOutput:
     """Like `score`, with standard deviations, level probabilities and level logits.
 
@@ -108,39 +131,51 @@ def predict(
 
     Returns:
         A `FuScoreOutput` of N triples, in the order given.
+
+    Example:
+        >>> from fuscore_metric import predict
+        >>> output = predict("ir.png", "vis.png", ["fused_good.png", "fused_noisy.png"])
+        >>> output
+        FuScoreOutput(score=tensor([3.9019, 1.9105]), std=tensor([0.5220, 0.8240]))
+        >>> output.probabilities.shape  # of bad, poor, fair, good, excellent
+        torch.Size([2, 5])
     """
-    check_request(aspect, batch_size, thermal_range)
-    triples = open_triples(ir, vis, fused, thermal_range=thermal_range)
+    asked = Asked.of(aspect, aspects)
+    check_request(batch_size, thermal_range, resize)
+    triples = open_triples(ir, vis, fused, thermal_range=thermal_range, resize=resize)
     model = choose_model(model, triples, device)
-    return judge(triples, model, aspect=aspect, batch_size=batch_size)
+    return score_triples(triples, model, asked, batch_size=batch_size)
 
 
-def check_request(aspect: str, batch_size: int, thermal_range: ThermalRange | None = None) -> None:
-    """Refuse wrong options before any image is opened, and see that this process can compute.
+def check_request(
+    batch_size: int, thermal_range: ThermalRange | None = None, resize: str | None = None
+) -> None:
+    """Refuse wrong options before any image is opened, and make sure that this process can compute.
 
     Raises:
-        ValueError: An unknown aspect, a batch size that is no positive integer, or a thermal range
-            that is not two numbers, the lower one first.
+        ValueError: A batch size that is not a positive integer, a thermal range that is not two
+            numbers, the lower one first, or an unknown way to resize.
     """
-    if aspect != ALL_ASPECTS:
-        build_prompt(aspect)
     if not isinstance(batch_size, (int, np.integer)) or batch_size < 1:
         raise ValueError(f"Expected `batch_size` to be a positive integer, got {batch_size!r}")
     check_thermal_range(thermal_range)
+    check_resize(resize)
     outlast_fork()
 
 
 def choose_model(
-    model: FuScore | None,
+    model: ModelLike,
     triples: Sequence[tuple[Picture, Picture, Picture]],
     device: str | int | torch.device | None,
 ) -> FuScore:
-    """The given model, or the embedded one on a device: by default where fused tensors are.
+    """The given model, or that of a name on a device: by default where fused tensors are.
 
     Raises:
+        CheckpointError: No such weights.
+        TypeError: It is not a model, a name or a path.
         ValueError: The given model is on another device than the given one.
     """
-    if model is not None:
+    if isinstance(model, FuScore):
         if device is not None and check_device(device) != model.device:
             raise ValueError(
                 f"Expected `device` as that of `model`, {model.device}, got {str(device)!r}: "
@@ -149,34 +184,34 @@ def choose_model(
         return model
     if device is None:
         device = triples[0][2].device or default_device()
-    return default_model(device)
+    return shared_model(weights_name(model), device)
 
 
-def judge(
+def score_triples(
     triples: Sequence[tuple[Picture, Picture, Picture]],
     model: FuScore,
+    asked: Asked = OVERALL,
     *,
-    aspect: str = DEFAULT_ASPECT,
     batch_size: int = DEFAULT_BATCH_SIZE,
 ) -> FuScoreOutput:
-    """Judge triples that `pictures.open_triples` opened, each source pair read once.
+    """Score triples that `images.lazy.open_triples` opened; each source pair is encoded once.
 
-    Where memory runs out, batches become smaller and what is done is kept. Whatever else stops it
-    midway, the exception's attribute `scored` has the outputs so far by row number.
+    Where memory runs out, batches become smaller and what is done is kept. If something else stops
+    it midway, the exception's attribute `scored` has the outputs so far by row number.
 
     Returns:
-        A `FuScoreOutput` of N triples, in the order given.
+        A `FuScoreOutput` of N triples, in the order given, with the rank that was asked for.
 
     Raises:
         InputError: A file turns out to be broken.
     """
     outputs: list[tuple[tuple[int, ...], FuScoreOutput]] = []
     try:
-        with closing(judge_each(triples, model, aspect=aspect, batch_size=batch_size)) as judged:
-            for batch, output in judged:
+        with closing(score_each(triples, model, asked.aspects, batch_size=batch_size)) as scored:
+            for batch, output in scored:
                 if isinstance(output, Exception):
                     raise output
-                outputs.append((batch.rows, output))
+                outputs.append((batch.rows, output.as_asked(asked)))
     except BaseException as error:
         by_row = {row: output[n] for rows, output in outputs for n, row in enumerate(rows)}
         error.scored = by_row  # type: ignore[attr-defined]
@@ -184,80 +219,66 @@ def judge(
     return _joined(outputs)
 
 
-def judge_each(
+def score_each(
     triples: Sequence[tuple[Picture, Picture, Picture]],
     model: FuScore,
+    aspects: tuple[str, ...] = OVERALL.aspects,
     *,
-    aspect: str = DEFAULT_ASPECT,
     batch_size: int = DEFAULT_BATCH_SIZE,
     doubts: Doubts | None = None,
 ) -> Generator[tuple[Batch, FuScoreOutput | Exception]]:
-    """Judge triples batch after batch, going on after those that cannot be judged.
+    """Score triples batch after batch, going on after those that cannot be scored.
 
-    A batch that does not fit into memory is cut in two. What looks odd is warned of, through
-    `doubts` of several calls only once.
+    A batch that does not fit into memory is cut in two. Odd triples are warned of, only once where
+    several calls share their `doubts`.
 
     Yields:
         A batch, whose `rows` are places in `triples`, and the output of its triples, or what kept
-        them from being judged: a broken file, or no memory for a single one.
+        them from being scored: a broken file, or no memory for a single one.
     """
     outlast_fork()
     doubts = doubts or Doubts()
+    # What the headers tell is warned of before anything is decoded or computed.
     doubts.turned(triples)
+    doubts.cropped(triples)
     needs_graph = any(
         isinstance(picture.source, Tensor) and picture.source.requires_grad
         for triple in triples
         for picture in triple
     )
+    # Batches are planned for all triples at once, so that those of one source pair follow each
+    # other: the scorer then encodes each pair a single time.
     batches = plan([fused.shape for _, _, fused in triples], source_pairs(triples), batch_size)
     device = model.device
-    ahead = device.type != "cpu"
+    ahead = device.type != "cpu"  # on a CPU they would compete for its cores
     with Decoder(triples, batches, ahead=ahead, device=device, doubts=doubts) as decoder:
-        waiting, reader = deque(batches), _Reader(model, decoder)
-        while waiting:
-            batch = waiting.popleft()
-            output: FuScoreOutput | Exception | None = None
-            try:
-                # Not around the loop: the mode would hold for whoever takes from this generator.
-                with torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()):
-                    output = reader.judge(batch, aspect)
-            except BrokenFileError as error:
-                broken, sound = batch.part(error.rows)
-                if sound is not None:
-                    waiting.appendleft(sound)
-                batch, output = broken, error
-            except (MemoryError, RuntimeError) as error:
-                if not out_of_memory(error):
-                    raise
-                if len(batch.rows) == 1:
-                    output = error
-            if output is not None:
-                yield batch, output
-                continue
-            # Out here, because an exception holds on to all that was computed.
-            reader.forget()
-            count = len(batch.rows)
-            size = -(-count // 2)
-            log.warning("out of memory with %d triples at once, going on with %d", count, size)
-            waiting = deque(part for whole in (batch, *waiting) for part in whole.split(size))
+        scorer = _Scorer(model, decoder)
+
+        def work(batch: Batch) -> FuScoreOutput:
+            # Not around the loop: the caller's code between two batches would run in this mode.
+            with torch.set_grad_enabled(needs_graph and torch.is_grad_enabled()):
+                return scorer.score(batch, aspects)
+
+        yield from work_through(batches, work, scorer.forget)
 
 
-class _Reader:
-    """Judges batches, and holds on to the source pairs of the last one for the next."""
+class _Scorer:
+    """Scores batches, and holds on to the source pairs of the last one for the next."""
 
     def __init__(self, model: FuScore, decoder: Decoder) -> None:
         self.model, self.decoder = model, decoder
         self._numbers: tuple[int, ...] = ()
         self._sources: SourcePairs | None = None
 
-    def judge(self, batch: Batch, aspect: str) -> FuScoreOutput:
-        """Judge a batch whose images the decoder has."""
+    def score(self, batch: Batch, aspects: tuple[str, ...]) -> FuScoreOutput:
+        """Score a batch whose images the decoder has: fields (N, A)."""
         self.decoder.begin(batch)
         if self._sources is None or self._numbers != batch.sources:
             self._sources = None  # its memory is free before the next pairs are read
             ir, vis = self.decoder.sources(batch)
-            self._numbers, self._sources = batch.sources, self.model.read(ir, vis)
-        return self.model.judge(self._sources, self.decoder.fused(batch), aspect, batch.pair)
+            self._numbers, self._sources = batch.sources, self.model.encode_sources(ir, vis)
+        fused = self.decoder.fused(batch)
+        return self.model.score_fused(self._sources, fused, aspects=aspects, pair=batch.pair)
 
     def forget(self) -> None:
         """Free the memory of the source pairs."""
@@ -266,40 +287,40 @@ class _Reader:
             torch.cuda.empty_cache()
 
 
-def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or on the CPU."""
-    # torch has no class of its own for the CPU, nor for a kernel that CUDA cannot load any more.
-    said = ("DefaultCPUAllocator", "CUDA error: out of memory")
-    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or (
-        isinstance(error, RuntimeError) and any(words in str(error) for words in said)
-    )
-
-
 def _joined(outputs: Sequence[tuple[tuple[int, ...], FuScoreOutput]]) -> FuScoreOutput:
     """Outputs of batches, with the row numbers of their triples -> one output in their order."""
     order = torch.tensor([row for rows, _ in outputs for row in rows], device="cpu")
-    parts = (
-        torch.cat([getattr(output, field.name) for _, output in outputs])
-        for field in fields(FuScoreOutput)
-    )
+    joined = FuScoreOutput.joined([output for _, output in outputs])
     if torch.equal(order, torch.arange(len(order), device="cpu")):
-        return FuScoreOutput(*parts)
-    back = to_device(order.argsort(), outputs[0][1].score.device)
-    return FuScoreOutput(*(part[back] for part in parts))
+        return joined
+    return joined[to_device(order.argsort(), joined.score.device)]
 
 
-def default_model(device: str | int | torch.device) -> FuScore:
-    """The embedded model on a device, loaded once a process, however many threads ask for it.
+def shared_model(name: str, device: str | int | torch.device) -> FuScore:
+    """The model of a name on a device, loaded once per process, however many threads ask for it.
 
-    It is kept, so that repeated calls do not load it again. The cache's key is the device's name,
-    with its number. It is the package's only state, but for what `forking` knows of the process.
+    It is kept, so that repeated calls do not load it again, and is never handed out: a caller who
+    moved it would move it for all. This is the package's only state beside what `forking` keeps
+    about the process.
+
+    Args:
+        name: "embedded", a directory or a hub id.
+        device: Where it is loaded.
 
     Raises:
+        CheckpointError: No such weights.
         ValueError: PyTorch cannot use the device.
     """
-    name = str(check_device(device))  # "cuda" and "cuda:0" are one
+    place = str(check_device(device))  # "cuda" and "cuda:0" are one
+    files: tuple[tuple[str, int, int], ...] = ()
+    folder = Path(name).expanduser()
+    if name != EMBEDDED and folder.is_dir():
+        name = str(folder.resolve())
+        # After further training that was saved to the same place, the new weights are meant.
+        found = ((path.name, path.stat()) for path in sorted(folder.iterdir()) if path.is_file())
+        files = tuple((file, stat.st_size, stat.st_mtime_ns) for file, stat in found)
     with _loading:  # the cache alone would let two threads load at the same time
-        return _load_default(name)
+        return _load_shared(name, place, files)
 
 
 _loading = Lock()
@@ -315,5 +336,6 @@ in_forked(_unlock)
 
 
 @lru_cache(maxsize=2)
-def _load_default(device: str) -> FuScore:
-    return FuScore.from_pretrained(device=device)
+def _load_shared(name: str, device: str, files: tuple[tuple[str, int, int], ...]) -> FuScore:
+    del files  # a part of the key
+    return FuScore.from_pretrained(name, device=device)

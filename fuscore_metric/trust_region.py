@@ -1,7 +1,7 @@
 """(ir, vis, fused) -> how far `fused` leaves what its sources allow: the guard of the reward.
 
-A learned metric knows fusions as they were when it learned. A network that is trained to please it
-finds pictures that no one made before: patterns that raise the score and are worth nothing to a
+A learned metric was trained on fusions of its time. A network that is trained to raise its score
+finds pictures that nobody made before: patterns that raise the score and are worth nothing to a
 person. That is over-optimisation of a proxy (Gao, Schulman and Hilton, "Scaling laws for reward
 model overoptimization", ICML 2023), and the usual remedy is to charge for moving away from what
 is known. What is known of a fusion is its sources. The charges and their sizes are ours.
@@ -15,9 +15,9 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
-from fuscore_metric.backbones.local_statistics import with_edges
-from fuscore_metric.colour import luma
-from fuscore_metric.own_terms import on_own_terms
+from fuscore_metric.backbones.lite.local_statistics import with_edges
+from fuscore_metric.compute.own_terms import on_own_terms
+from fuscore_metric.images.colour import luma
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class TrustRegion:
 
     @on_own_terms
     def penalty(
-        self, ir: Tensor, vis: Tensor, fused: Tensor, reference: Tensor | None = None
+        self, ir: Tensor, vis: Tensor, fused: Tensor, *, reference: Tensor | None = None
     ) -> Tensor:
         """Charge for leaving the region.
 

@@ -16,8 +16,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined]
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from fuscore_metric.checkpoint import FuScoreSpec, read_spec
-from fuscore_metric.locate import FINGERPRINT
+from fuscore_metric.checkpoints.spec import FuScoreSpec, base_is_on_hub, read_spec
 from fuscore_metric.prompts import ASPECTS, QUESTIONS
 
 FOLDER = Path(__file__).parent
@@ -87,7 +86,7 @@ def make_card(
         calibration={"skipped": "", "ece": None} | spec.metrics.get("calibration", {}),
         questions=QUESTIONS,
         aspects=[name for name in ASPECTS if name in spec.aspects],
-        hub_base=_base_is_on_hub(spec),
+        hub_base=base_is_on_hub(spec),
         known_failures=_measured("known_failures", spec, directory),
         gaming=_measured("gaming", spec, directory),
         versions={name: version(name) for name in (LIBRARY, "torch", "transformers")},
@@ -129,7 +128,7 @@ def _metadata(
 ) -> ModelCardData:
     entries: list[EvalResult] = [entry for one in results for entry in one.eval_results()]
     extra: dict[str, Any] = {}
-    if _base_is_on_hub(spec):
+    if base_is_on_hub(spec):
         extra = {"base_model": spec.base_model, "base_model_relation": RELATIONS[spec.weights]}
     return ModelCardData(
         language="en",
@@ -152,11 +151,6 @@ def is_hub_id(name: str) -> bool:
     except HFValidationError:
         return False
     return name.count("/") == 1
-
-
-def _base_is_on_hub(spec: FuScoreSpec) -> bool:
-    # "models/qwen" may be a directory: then the revision is a fingerprint of its files.
-    return is_hub_id(spec.base_model) and not spec.base_revision.startswith(FINGERPRINT)
 
 
 def _weakest(results: list[Results]) -> Results | None:

@@ -19,9 +19,10 @@ from card import LIBRARY, is_hub_id, make_card
 from huggingface_hub import HfApi, ModelCard, SpaceCard
 
 from fuscore_metric import __version__
-from fuscore_metric.checkpoint import EMBEDDED, CheckpointError
-from fuscore_metric.hub import HUB_PATTERNS, upload
-from fuscore_metric.hub_errors import HTTPError, explain
+from fuscore_metric.checkpoints.hub import HUB_PATTERNS, upload
+from fuscore_metric.checkpoints.hub_errors import HTTPError, explain
+from fuscore_metric.checkpoints.spec import EMBEDDED
+from fuscore_metric.errors import CheckpointError
 
 CARD = "README.md"
 SPACE = Path(__file__).parent / "space"
@@ -164,7 +165,7 @@ def upload_space(
     api = HfApi()
     api.create_repo(space, repo_type="space", space_sdk="gradio", private=private, exist_ok=True)
     # Variables first: the upload starts a build, which should find them.
-    for key, value in (("FUSCORE_WEIGHTS", weights), ("FUSCORE_REVISION", commit)):
+    for key, value in (("FUSCORE_MODEL", weights), ("FUSCORE_REVISION", commit)):
         api.add_space_variable(space, key, value)
     api.upload_folder(
         repo_id=space,
@@ -177,7 +178,7 @@ def upload_space(
 
 def _directory(name: str) -> Path:
     if name == EMBEDDED:
-        from fuscore_metric.locate import locate
+        from fuscore_metric.checkpoints.locate import locate
 
         return locate(EMBEDDED)
     path = Path(name)

@@ -2,6 +2,7 @@
 
 import os
 import re
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,18 +10,49 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 
-HUMAN_SEVERITY_COLUMNS = (
-    "fusion_method,distortion,level,parameter,scenes,mean_opinion_0_100,sd_between_scenes,"
-    "mean_sd_between_people,mean_dmos"
-)
+from tests.helpers import ROOT
+from tests.helpers.scenes import synthetic_pair, write_scenes
+
+CHROMIUM = Path("/usr/bin/chromium")
+QUIET = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Unless `-m` asks for `gpu`, tests and what they start see no GPU, on any machine."""
     if not re.search(r"(?<!not )\bgpu\b", config.option.markexpr):
         os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+LONGEST = [
+    "test_gpu_kit.py",
+    "test_adapters.py",
+    "test_ray_killed.py",
+    "test_ray_cluster.py",
+    "test_data_parallel.py",
+    "test_fine_tune.py",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files come first: `--dist loadfile` would leave one process alone with them."""
+    files = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: files.get(item.path.name, len(LONGEST)))
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _sigint():
+    """Python's own handler: processes of pytest-xdist ignore Ctrl-C, and so do their children."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -32,33 +64,26 @@ def _one_thread():
     torch.set_num_threads(threads)
 
 
+@pytest.fixture(scope="module")
+def browser():
+    """Chromium, which asks nobody anything by itself."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"no {CHROMIUM}")
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=str(CHROMIUM), args=QUIET)
+        yield browser
+        browser.close()
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real source pairs and fusions; it is never part of the repository."""
-    default = Path(__file__).parents[2] / "shared" / "data"
+    default = ROOT.parent / "shared" / "data"
     folder = Path(os.environ.get("FUSCORE_DATA", default))
     if not (folder / "human_severity.csv").is_file():
         pytest.skip(f"no real infrared/visible data in {folder} (set FUSCORE_DATA to its folder)")
     return folder
-
-
-def synthetic_pair(
-    seed: int = 0, height: int = 96, width: int = 128
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """An infrared image with one hot target, and a textured visible image of the same size."""
-    from scipy import ndimage  # not at the top: tests on a GPU run without it
-
-    rng = np.random.default_rng(seed)
-
-    def rough(sigma: float) -> NDArray[np.float64]:
-        field = ndimage.gaussian_filter(rng.normal(size=(height, width)), sigma)
-        return field / field.std()
-
-    ir = 0.3 + 0.04 * rough(height / 12)
-    top, left = rng.integers(height // 6, height // 2), rng.integers(width // 6, width // 2)
-    ir[top : top + height // 4, left : left + width // 8] += 0.5
-    vis = 0.45 + 0.08 * rough(height / 16) + 0.08 * rough(1.2)
-    return np.clip(ir, 0, 1), np.clip(vis, 0, 1)
 
 
 @pytest.fixture(scope="session")
@@ -69,43 +94,17 @@ def pair() -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return ir, vis
 
 
-def write_severity(path: Path) -> None:
-    """A made-up table of the human study's columns: blur hurts, noise and stripes less."""
-    lines = [HUMAN_SEVERITY_COLUMNS]
-    for method, clean in (("average", 60.0), ("pyramid", 64.0)):
-        lines.append(f"{method},none,0,,19,{clean},12,18,")
-        for kind, parameters, kept in (
-            ("gaussian_noise_sigma", (0.0025, 0.01375, 0.025), (0.99, 0.88, 0.76)),
-            ("stripe_noise_std", (0.0025, 0.01375, 0.025), (0.99, 0.87, 0.75)),
-            ("gaussian_blur_sigma_px", (1, 2, 3), (0.72, 0.42, 0.26)),
-        ):
-            for level, (parameter, share) in enumerate(zip(parameters, kept, strict=True), 1):
-                lines.append(f"{method},{kind},{level},{parameter},19,{clean * share},8,19,40")
-    path.write_text("\n".join(lines) + "\n")
-
-
-def write_scenes(folder: Path, scenes: int, *, height: int = 48, width: int = 64) -> Path:
-    """A data folder in the layout of the real one: colour in VIFB, grey in TNO, two methods."""
-    from scipy import ndimage
-
-    for number in range(scenes):
-        ir, vis = synthetic_pair(number, height, width)
-        name, colour = ("VIFB", True) if number % 2 == 0 else ("TNO", False)
-        tint = np.array([1.0, 0.9, 0.8]) if colour else 1.0
-        shown = vis[..., None] * tint if colour else vis
-        fused = (ir + vis) / 2
-        images = {"ir": ir, "vis": shown, "fused/good": np.maximum(ir, vis)}
-        if number % 3 == 0:  # as in life, not every method was run on every scene
-            images["fused/soft"] = ndimage.gaussian_filter(fused, 2)
-        for place, image in images.items():
-            path = folder / name / place / f"{number:02d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            Image.fromarray(np.rint(image * 255).astype(np.uint8)).save(path)
-    write_severity(folder / "human_severity.csv")
-    return folder
-
-
 @pytest.fixture(scope="session")
 def make_data() -> Callable[..., Path]:
     """`write_scenes`, for modules that want a data folder of their own."""
     return write_scenes
+
+
+@pytest.fixture(scope="session")
+def weights(tmp_path_factory) -> Path:
+    """A checkpoint of the embedded family, tiny and untrained; not to be changed."""
+    from tests.helpers.tiny_model import tiny_fuscore  # not at the top: it needs the training code
+
+    folder = tmp_path_factory.mktemp("weights")
+    tiny_fuscore(folder).save_pretrained(folder / "tiny")
+    return folder / "tiny"

@@ -1,13 +1,14 @@
 """Kinds of damage that training never uses, each at five strengths from just visible to gross.
 
-Same signature as `fuscore_training.degradations`, so that damage is made in one way everywhere.
+The signature is that of `fuscore_training.labels.degradations`, so that damage is made in one way
+everywhere.
 """
 
 from __future__ import annotations
 
 import numpy as np
-from fuscore_training.classic_fusions import Image
-from fuscore_training.degradations import Degradation, Sources
+from fuscore_training.fusions.classic import Image
+from fuscore_training.labels.degradations import Degradation, Sources
 from PIL import Image as PILImage
 from scipy import fft, ndimage
 

@@ -1,9 +1,10 @@
 """Does `FuScore.attribution` point at damage? One quadrant is ruined; how much of the map is there?
 
-    python benchmarks/accuracy/locality.py --data ../shared/data --out locality.json
+    python -m benchmarks.accuracy.locality --data ../shared/data --out locality.json
 
 Chance is 0.25: the quadrant's area. The same quadrants of the undamaged fusions are measured too:
-a real fusion has weak spots of its own, and the map is right to show them.
+a real fusion has weak spots of its own, and the map is right to show them. How much of a picture is
+coloured says whether the map shouts where nothing is, and, of damage all over, whether it shows.
 """
 
 from __future__ import annotations
@@ -18,17 +19,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
-from fuscore_training.classic_fusions import CLASSIC_FUSIONS, Image, luma, recolour, to_bytes
-from fuscore_training.degradations import Sources, degrade
-from fuscore_training.proxy_ratings import Scene, find_scenes, read_image
+from fuscore_training.fusions.classic import CLASSIC_FUSIONS, Image, luma, recolour, to_bytes
+from fuscore_training.labels.degradations import Sources
+from fuscore_training.labels.proxy_ratings import Scene, find_scenes, read_image
+from fuscore_training.labels.viewer_ladders import damage
 from fuscore_training.split import read_split
-from results import over_scenes
 from torch import Tensor
-from triples import evenly
 
+from benchmarks.accuracy.results import over_scenes
+from benchmarks.accuracy.triples import evenly
 from fuscore_metric import FuScore
 from fuscore_metric.attribution import DEFAULT_STEPS
-from fuscore_metric.images import as_images
+from fuscore_metric.drawing.overlay import FULL_SCALE
+from fuscore_metric.images.convert import ImageLike, as_images
 
 DAMAGE: dict[str, float] = {
     "noise": 0.08,
@@ -37,9 +40,16 @@ DAMAGE: dict[str, float] = {
     "contrast": 0.6,
     "exposure": 0.6,
     "stripes": 0.08,
+    "colour_blotches": 30.0,
+    "green_cast": 40.0,
 }
-"""Kind -> strength, as in `fuscore_training.degradations`: plainly visible, not gross."""
+"""Kind -> strength, as in `fuscore_training`: plainly visible, not gross."""
+EVERYWHERE = ("noise", "colour_blotches", "green_cast")
+"""Kinds that are also put all over the picture."""
 UNDAMAGED = "undamaged"
+ALL_OVER = "{} all over"
+VISIBLE = 0.25
+"""Share of the last colour's strength from which a place counts as coloured."""
 
 Report = Callable[[str], object]
 
@@ -51,6 +61,8 @@ class Share:
     Attributes:
         localised: Share of cases with at least half of the map's mass in the ruined quadrant.
         mean_mass: Mean share of the mass there; 0.25 by chance.
+        coloured_inside: Mean share of the quadrant that is visibly coloured.
+        coloured_outside: Mean share of the other three.
         mean_drop: Mean points of score that the damage cost; empty maps are no wonder where it
             cost nothing.
         cases: Number of triples.
@@ -58,6 +70,8 @@ class Share:
 
     localised: float
     mean_mass: float
+    coloured_inside: float
+    coloured_outside: float
     mean_drop: float
     cases: int
 
@@ -71,7 +85,8 @@ class Locality:
         interval: 95 % bootstrap interval of it, scenes drawn with replacement.
         mean_mass: Mean share of the mass there.
         scenes: Number of scenes.
-        by_kind: The same by kind of damage, and for the same quadrants undamaged.
+        by_kind: The same by kind of damage, for the same quadrants undamaged, and for damage all
+            over.
     """
 
     localised: float
@@ -86,6 +101,8 @@ class _Case:
     scene: str
     kind: str
     mass: float
+    inside: float
+    outside: float
     drop: float
 
 
@@ -95,7 +112,6 @@ def locality(
     *,
     fused_per_scene: int = 2,
     steps: int = DEFAULT_STEPS,
-    seed: int = 0,
     report: Report = lambda line: None,
 ) -> Locality:
     """Ruin a random quadrant of real fusions in every way and see where the map's mass lies.
@@ -105,15 +121,14 @@ def locality(
         scenes: Scenes that it was not trained on.
         fused_per_scene: Fused images of each: published ones, else plain fusions.
         steps: Of the attribution.
-        seed: Of every draw; a scene's cases depend on nothing else but its name.
         report: Told the name of each scene when it is done.
     """
     cases = []
     for scene in scenes:
-        rng = np.random.default_rng([seed, zlib.crc32(scene.name.encode())])
+        rng = np.random.default_rng([0, zlib.crc32(scene.name.encode())])  # for this scene alone
         cases += list(_scene_cases(model, scene, fused_per_scene, steps, rng))
         report(scene.name)
-    damaged = [case for case in cases if case.kind != UNDAMAGED]
+    damaged = [case for case in cases if case.kind in DAMAGE]
     total = _share(damaged)
     return Locality(
         localised=total.localised,
@@ -122,7 +137,7 @@ def locality(
         scenes=len(scenes),
         by_kind={
             kind: _share([case for case in cases if case.kind == kind])
-            for kind in (*DAMAGE, UNDAMAGED)
+            for kind in (*DAMAGE, UNDAMAGED, *map(ALL_OVER.format, EVERYWHERE))
         },
     )
 
@@ -135,19 +150,23 @@ def _scene_cases(
     pair = _tensor(scene.ir, "ir", model), _tensor(scene.vis, "vis", model)
     for fused in _fusions(scene, sources, vis, count, rng):
         quadrant = _quadrant(sources.ir.shape, rng)
-        images = {UNDAMAGED: to_bytes(fused)} | {
-            kind: degrade(fused, kind, strength, sources, rng, where=quadrant)
+        images = {UNDAMAGED: fused} | {
+            kind: damage(fused, kind, strength, sources, rng, quadrant)
             for kind, strength in DAMAGE.items()
         }
+        for kind in EVERYWHERE:
+            images[ALL_OVER.format(kind)] = damage(fused, kind, DAMAGE[kind], sources, rng, None)
         whole = None
         for kind, pixels in images.items():
-            shown = _tensor(pixels, "fused", model)
+            shown = _tensor(to_bytes(pixels), "fused", model)
             with torch.inference_mode():
                 score = model(*pair, shown).score.item()
             whole = score if whole is None else whole
             found = model.attribution(*pair, shown, steps=steps)[0].cpu().numpy()
             mass = float((found * quadrant).sum() / max(found.sum(), 1e-12))
-            yield _Case(scene.name, kind, mass, whole - score)
+            coloured = found * (found.size / 100) >= VISIBLE * FULL_SCALE
+            inside, outside = (coloured[quadrant == part].mean() for part in (1, 0))
+            yield _Case(scene.name, kind, mass, float(inside), float(outside), whole - score)
 
 
 def _fusions(
@@ -172,23 +191,21 @@ def _quadrant(shape: tuple[int, ...], rng: np.random.Generator) -> Image:
     return mask
 
 
-def _tensor(image: object, argument: str, model: FuScore) -> Tensor:
+def _tensor(image: ImageLike, argument: str, model: FuScore) -> Tensor:
     return torch.stack(as_images(image, argument)).to(model.device)  # (1, 3, H, W)
 
 
 def _share(cases: Sequence[_Case]) -> Share:
-    masses = np.array([case.mass for case in cases])
-    drops = np.array([case.drop for case in cases])
-    return Share(
-        float((masses >= 0.5).mean()), float(masses.mean()), float(drops.mean()), len(cases)
-    )
+    numbers = np.array([[c.mass >= 0.5, c.mass, c.inside, c.outside, c.drop] for c in cases])
+    localised, mass, inside, outside, drop = numbers.astype(float).mean(0).tolist()
+    return Share(localised, mass, inside, outside, drop, len(cases))
 
 
 def _interval(cases: Sequence[_Case]) -> tuple[float, float]:
     """Cases of one scene resemble each other: whole scenes are drawn."""
     frame = pd.DataFrame({"scene": [c.scene for c in cases], "hit": [c.mass >= 0.5 for c in cases]})
     scenes = frame.groupby("scene")["hit"]
-    found = over_scenes(scenes.sum().to_numpy(float), scenes.size().to_numpy(float))
+    found = over_scenes(np.asarray(scenes.sum(), float), np.asarray(scenes.size(), float))
     return found.low, found.high
 
 
@@ -210,7 +227,7 @@ def main() -> None:
     """Measure, print and write JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True)
-    parser.add_argument("--weights", default="embedded")
+    parser.add_argument("--model", default="embedded")
     parser.add_argument("--split", type=Path, default=Path("training/recipes/split.yaml"))
     parser.add_argument("--part", choices=("val", "test"), default="test")
     parser.add_argument("--scenes", type=int, default=None, help="This many, from all sets.")
@@ -219,7 +236,7 @@ def main() -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--out", type=Path, required=True)
     options = parser.parse_args()
-    model = FuScore.from_pretrained(options.weights, device=options.device)
+    model = FuScore.from_pretrained(options.model, device=options.device)
     names = set(getattr(read_split(options.split), options.part))
     scenes = [scene for scene in find_scenes(options.data) if scene.name in names]
     found = locality(

@@ -7,7 +7,8 @@ Of its other classic measures BRISQUE, NIQE, ILNIQE, NRQM and PI fetch parameter
 from __future__ import annotations
 
 import numpy as np
-from measures import Pixels
+
+from benchmarks.accuracy.triples import Pixels
 
 HIGHER_IS_BETTER = {"pyiqa PIQE": False}
 """pyiqa's entropy works offline as well, but is EN to five digits at eight times PIQE's cost."""

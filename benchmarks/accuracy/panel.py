@@ -6,16 +6,16 @@ of `training/ratings` says more. No test scene and no held-out method of the spl
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Container, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fuscore_training.panel import PICTURE
+from fuscore_training.labels.panel import PICTURE
+from fuscore_training.labels.viewer_pictures import find_files
 from fuscore_training.split import Split
-from fuscore_training.viewer_pictures import find_files
 
 from fuscore_metric.prompts import ASPECTS
 
@@ -33,12 +33,12 @@ TABLES = {
 """Table in the folder of ratings -> what its pictures are."""
 VIEWINGS = ("A", "B")
 PROCESSES = 2
-ABSENT = {"kind": "none", "strength": 0.0, "image": "", "part": 0, "seed": -1}
+ABSENT: dict[str, Any] = {"kind": "none", "strength": 0.0, "image": "", "part": 0, "seed": -1}
 """What a column that a table lacks would say in each row."""
 
 
 def read_panel(
-    ratings: Path, data: Path, made: Path, split: Split, *, everything: bool = False
+    ratings: Path, data: Path, made: Path, split: Split, *, whole: Container[str] = ()
 ) -> pd.DataFrame:
     """Choose pictures from all tables, and make those that have a seed and are not there yet.
 
@@ -47,7 +47,8 @@ def read_panel(
         data: Folder of real source pairs and fusions, with `panel` and `modern` in it.
         made: Folder for pictures that have a seed.
         split: Its test scenes and held-out methods are left out, its validation scenes marked.
-        everything: Choose all pictures, not only those of validation scenes and `of_vifb`.
+        whole: Tables of which all pictures are chosen, not only those of validation scenes and
+            `of_vifb`.
 
     Returns:
         One line per picture: `table`, `picture` (its name in the table), the columns of `PICTURE`,
@@ -58,8 +59,8 @@ def read_panel(
     """
     frames = [_pictures(ratings, name, split) for name in TABLES]
     frame = pd.concat(frames, ignore_index=True)
-    if not everything:
-        frame = frame[frame["validation"] | of_vifb(frame)].reset_index(drop=True)
+    all_of = frame["table"].map(lambda table: table in whole)
+    frame = frame[frame["validation"] | of_vifb(frame) | all_of].reset_index(drop=True)
     rows = frame.to_dict("records")
     with ProcessPoolExecutor(PROCESSES) as pool:
         files = list(pool.map(partial(_files, data=data, made=made), rows, chunksize=8))
@@ -74,7 +75,9 @@ def of_vifb(frame: pd.DataFrame) -> pd.Series[bool]:
 def _pictures(ratings: Path, table: str, split: Split) -> pd.DataFrame:
     said = pd.read_csv(ratings / f"{table}.csv", dtype={"scene": str}, keep_default_na=False)
     said = said.rename(columns={"overall_0_100": "overall"})
-    said = said.assign(**{name: value for name, value in ABSENT.items() if name not in said})
+    for column, value in ABSENT.items():
+        if column not in said:
+            said[column] = value
     said["stem"], said["scene"] = said["scene"], said["set"] + "/" + said["scene"]
     said = said[~said["scene"].isin(split.test) & ~split.is_held_out(said)]
     said["group"] = _groups(said, table)
@@ -98,5 +101,5 @@ def _groups(said: pd.DataFrame, table: str) -> pd.Series[str]:
     return said["method"]
 
 
-def _files(row: dict[Hashable, Any], data: Path, made: Path) -> dict[str, str]:
+def _files(row: Mapping[Any, Any], data: Path, made: Path) -> dict[str, str]:
     return find_files({**row, "scene": row["stem"]}, row["table"], data, made)

@@ -1,9 +1,9 @@
 r"""The fixed accuracy protocol: test scenes -> values of every measure on disk -> one table.
 
-    python benchmarks/accuracy/protocol.py --data ../shared/data \
-        --ratings runs/proxy/ratings.parquet --weights embedded \
+    python -m benchmarks.accuracy.protocol --data ../shared/data \
+        --ratings runs/proxy/ratings.parquet --model embedded \
         --measures fuscore,classic --out runs/accuracy
-    python benchmarks/accuracy/protocol.py --out runs/accuracy --table-only
+    python -m benchmarks.accuracy.protocol --out runs/accuracy --table-only
 
 Each finished (measures, part, scene) is a Parquet file in OUT/values, and is not computed again: an
 interrupted run resumes, and a run in another environment adds its measures.
@@ -23,13 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from fuscore_training.proxy_ratings import Scene, find_scenes
+from fuscore_training.labels.proxy_ratings import Scene, find_scenes
 from fuscore_training.ratings import read_ratings
 from fuscore_training.split import Split, read_split
-from results import PARTS
-from tables import write_results
-from triples import (
+
+from benchmarks import REPOSITORY
+from benchmarks.accuracy.results import PARTS
+from benchmarks.accuracy.tables import write_results
+from benchmarks.accuracy.triples import (
     Item,
+    Pixels,
     agreement,
     controls,
     evenly,
@@ -42,14 +45,14 @@ from triples import (
 
 FAMILIES = ("fuscore", "classic", "no_reference")
 BATCH = 8
-SPLIT = Path(__file__).parents[2] / "training" / "recipes" / "split.yaml"
+SPLIT = REPOSITORY / "training" / "recipes" / "split.yaml"
 
 Measure = Callable[[list[Item]], list[dict[str, float]]]
 """Triples -> the values of one family of measures for each."""
 
 
 @dataclass(frozen=True)
-class Material:
+class PreparedData:
     """What is measured.
 
     Attributes:
@@ -76,7 +79,7 @@ class Material:
         return controls(load(scene), self.tests[(place + len(self.tests) // 2) % len(self.tests)])
 
 
-def read_material(options: argparse.Namespace) -> Material:
+def read_material(options: argparse.Namespace) -> PreparedData:
     """Find the test scenes and the rated rows of the command line's options."""
     split = read_split(options.split)
     found = {scene.name: scene for scene in find_scenes(options.data)}
@@ -92,7 +95,7 @@ def read_material(options: argparse.Namespace) -> Material:
         pin(options.out / "ratings.json", {"sha256": digest(options.ratings)})
         frame = read_ratings(options.ratings).frame
         ratings = rated_rows(frame[frame["scene"].isin(split.test)])
-    return Material(split, tests, scenes, ratings)
+    return PreparedData(split, tests, scenes, ratings)
 
 
 def digest(path: Path) -> str:
@@ -114,18 +117,18 @@ def pin(path: Path, content: dict[str, Any]) -> None:
 
 def fuscore(options: argparse.Namespace) -> Measure:
     """FuScore with the weights asked for; OUT/weights.json says which."""
-    from fuscore_metric.locate import locate
+    from fuscore_metric.checkpoints.locate import locate
     from fuscore_metric.model import FuScore
     from fuscore_metric.scoring import predict
 
-    folder = locate(options.weights)
+    folder = locate(options.model)
     model = FuScore.from_pretrained(folder)
     unseen = {
         key: model.spec.metrics.get(key, []) for key in ("held_out_scenes", "held_out_methods")
     }
     content = {
         "sha256": digest(folder / "model.safetensors"),
-        "weights": options.weights,
+        "weights": options.model,
         "name": model.spec.name,
         "labels": model.spec.label_statement(),
         **unseen,
@@ -142,15 +145,19 @@ def fuscore(options: argparse.Namespace) -> Measure:
 
 
 def classic(_: argparse.Namespace) -> Measure:
-    """The ten classic measures."""
-    import measures
+    """The ten classic measures of papers."""
+    import fuscore_metric
 
-    return one_by_one(measures.classic)
+    def measure(ir: Pixels, vis: Pixels, fused: Pixels) -> dict[str, float]:
+        found = fuscore_metric.measure(ir, vis, fused, device="cpu")
+        return {name: value.item() for name, value in found.items()}
+
+    return one_by_one(measure)
 
 
 def no_reference(_: argparse.Namespace) -> Measure:
     """The no-reference measures of pyiqa."""
-    from no_reference import NoReference
+    from benchmarks.accuracy.no_reference import NoReference
 
     return one_by_one(NoReference())
 
@@ -195,7 +202,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def measured(scene: Scene, items: Iterable[Item], measure: Measure) -> pd.DataFrame:
-    """One line an item: what it is, and its values. Holds a batch of images at a time."""
+    """One line per item: what it is, and its values. Holds a batch of images at a time."""
     lines: list[dict[str, Any]] = []
     for batch in batches(items):
         for item, values in zip(batch, measure(batch), strict=True):
@@ -236,7 +243,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add("--data", type=Path, help="folder of real source pairs and fusions")
     add("--ratings", type=Path, help="held-out ratings, for the part agreement")
     add("--split", type=Path, default=SPLIT, help="default: training/recipes/split.yaml")
-    add("--weights", default="embedded", help="embedded, a directory or a hub id")
+    add("--model", default="embedded", help="embedded, a directory or a hub id")
     families = partial(listed, known=FAMILIES)
     add("--measures", type=families, action="extend", help=f"some of {','.join(FAMILIES)}")
     add("--parts", type=partial(listed, known=PARTS), default=list(PARTS), help="default: all")

@@ -9,22 +9,23 @@ from functools import reduce
 from pathlib import Path
 from typing import NamedTuple
 
-import measures
-import no_reference
 import numpy as np
 import pandas as pd
-from fuscore_training.degradations import DEGRADATIONS
 from fuscore_training.evaluate import evaluate
+from fuscore_training.labels.degradations import DEGRADATIONS
 from fuscore_training.split import Split
-from held_out_degradations import HELD_OUT
 from numpy.typing import NDArray
 from scipy.stats import kendalltau
-from triples import UNDAMAGED, UNDAMAGED_KINDS
+
+from benchmarks.accuracy import no_reference
+from benchmarks.accuracy.held_out_degradations import HELD_OUT
+from benchmarks.accuracy.triples import UNDAMAGED, UNDAMAGED_KINDS
+from fuscore_metric.measures.catalogue import MEASURES, PAPER
 
 PARTS = ("ladders", "controls", "agreement", "stability")
 HIGHER_IS_BETTER = {
     "FuScore": True,
-    **measures.HIGHER_IS_BETTER,
+    **{name: MEASURES[name].higher_is_better for name in PAPER},
     **no_reference.HIGHER_IS_BETTER,
 }
 CONTROLS = ("ir copy", "vis copy", "average", "foreign", "sources swapped")
@@ -170,7 +171,7 @@ def ladder_taus(frame: pd.DataFrame) -> pd.DataFrame:
 
 
 def _mean(values: pd.Series[float]) -> Number:
-    return over_scenes(values.to_numpy(np.float64))
+    return over_scenes(np.asarray(values, np.float64))
 
 
 def control_row(frame: pd.DataFrame) -> Row:

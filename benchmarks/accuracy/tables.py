@@ -8,7 +8,17 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from fuscore_training.split import Split
-from results import CHANGES, Number, Results, Row, Values, by_measure, read_values, summarise
+
+from benchmarks.accuracy.results import (
+    CHANGES,
+    Number,
+    Results,
+    Row,
+    Values,
+    by_measure,
+    read_values,
+    summarise,
+)
 
 MAIN_COLUMNS = (
     "ladders seen",

@@ -15,16 +15,20 @@ from typing import TypeVar
 
 import numpy as np
 import pandas as pd
-from fuscore_training.classic_fusions import CLASSIC_FUSIONS, luma, recolour, to_bytes
-from fuscore_training.degradations import DEGRADATIONS, Sources, degrade
-from fuscore_training.proxy_ratings import Scene, read_image
+from fuscore_training.fusions.classic import CLASSIC_FUSIONS, luma, recolour, to_bytes
+from fuscore_training.labels.degradations import DEGRADATIONS, Sources, degrade
+from fuscore_training.labels.proxy_ratings import Scene, read_image
+from fuscore_training.labels.sub_scores import SourcePair
 from fuscore_training.split import Split
-from fuscore_training.sub_scores import SourcePair
-from held_out_degradations import HELD_OUT
-from measures import Pixels
+from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from benchmarks.accuracy.held_out_degradations import HELD_OUT
+
 T = TypeVar("T")
+
+Pixels = NDArray[np.uint8]
+"""(H, W) or (H, W, 3)."""
 
 UNDAMAGED = "none"
 """Name of an item that nothing was done to."""
@@ -145,7 +149,7 @@ def _ladder_bases(here: Loaded, split: Split) -> tuple[str, str]:
 def controls(here: Loaded, other: Scene) -> Iterator[Item]:
     """Good fusions, and what a fusion metric must rank below them.
 
-    "sources swapped" is a good fusion judged with another scene's sources; its group is the
+    "sources swapped" is a good fusion scored with another scene's sources; its group is the
     fusion's, as it is compared with that one only.
     """
     foreign, rng = load(other), seeded(here.scene, "controls")

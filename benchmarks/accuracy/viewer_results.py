@@ -10,15 +10,17 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from fuscore_training.evaluate import Evaluation, Statistic, evaluate
-from measures import HIGHER_IS_BETTER
 from numpy.typing import NDArray
-from panel import TABLES, VIEWINGS, of_vifb
-from results import Number, Row
 from scipy.stats import kendalltau
 
+from benchmarks.accuracy.panel import TABLES, VIEWINGS, of_vifb
+from benchmarks.accuracy.results import Number, Row
+from fuscore_metric.measures import catalogue
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
-MEASURES = {"FuScore": True, **HIGHER_IS_BETTER}
+MEASURES = {"FuScore": True} | {
+    name: one.higher_is_better for name, one in catalogue.MEASURES.items()
+}
 """Measure -> whether higher is better."""
 VIEWERS = "two viewings"
 """Name of the row that compares the two viewings with each other."""
@@ -89,7 +91,7 @@ def summarise(frame: pd.DataFrame, data: Path, *, everything: bool) -> ViewerRes
         everything: Whether `frame` has all pictures.
     """
     scopes = SCOPES if everything else ("validation",)
-    frame = frame.assign(**{m: frame[m] if up else -frame[m] for m, up in MEASURES.items()})
+    frame = turned(frame)
     frame = pd.concat([frame, undamaged(frame)], ignore_index=True)
     tables = {table: in_scopes(frame[frame["table"] == table], scopes) for table in RESULTS}
     parts = {table: of for table, of in tables.items() if any(map(len, of.values()))}
@@ -105,6 +107,11 @@ def summarise(frame: pd.DataFrame, data: Path, *, everything: bool) -> ViewerRes
         leaderboard=leaderboard(vifb.assign(**{PUBLISHED: published})),
         kept=what_is_kept(tables["colour_and_targets"]["validation"]),
     )
+
+
+def turned(frame: pd.DataFrame) -> pd.DataFrame:
+    """With measures of which lower is better turned round."""
+    return frame.assign(**{name: -frame[name] for name, up in MEASURES.items() if not up})
 
 
 def undamaged(frame: pd.DataFrame) -> pd.DataFrame:

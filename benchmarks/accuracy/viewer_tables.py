@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pandas as pd
-from results import Row
-from tables import jsonable
-from viewer_results import (
+
+from benchmarks.accuracy.results import Row
+from benchmarks.accuracy.tables import jsonable
+from benchmarks.accuracy.viewer_results import (
     MEASURES,
     PUBLISHED,
     RESULTS,
@@ -20,7 +21,8 @@ from viewer_results import (
     ViewerResults,
     summarise,
 )
-
+from fuscore_metric.leaderboard.markup import markdown_table
+from fuscore_metric.measures.catalogue import PAPER
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 COEFFICIENTS = ("pooled", "within", "by method")
@@ -86,16 +88,16 @@ def as_markdown(results: ViewerResults, weights: str) -> str:
 
 
 def summary(results: ViewerResults) -> str:
-    """One line per measure: validation scenes of a table, all scenes where it has none."""
+    """FuScore and the ten measures of papers: validation scenes, or all where there is none."""
     scopes = {t: "validation" if of["validation"][0] else "all" for t, of in results.sizes.items()}
     heads = [f"{t}, {s} ({results.sizes[t][s][0]})" for t, s in scopes.items()]
     tables = [results.agreement[t][s] for t, s in scopes.items()]
     lines = []
-    for name in (VIEWERS, *MEASURES):
+    for name in (VIEWERS, "FuScore", *PAPER):
         lines.append([name, *(_values(table[name], COEFFICIENTS) for table in tables)])
         if name == "FuScore":
             lines.append(["its 95 % interval", *(_ends(table[name]) for table in tables)])
-    return _markdown(["SRCC pooled / within scenes / by method", *heads], lines)
+    return markdown_table(["SRCC pooled / within scenes / by method", *heads], lines)
 
 
 def _values(row: Row, columns: Sequence[str]) -> str:
@@ -113,7 +115,7 @@ def agreement_table(table: dict[str, dict[str, Row]]) -> str:
     columns = [(scope, coefficient) for scope in scopes for coefficient in COEFFICIENTS]
     names = (VIEWERS, *MEASURES)
     lines = [[name, *(_cell(table[s][name], c) for s, c in columns)] for name in names]
-    return _markdown(["SRCC", *(f"{scope}: {c}" for scope, c in columns)], lines)
+    return markdown_table(["SRCC", *(f"{scope}: {c}" for scope, c in columns)], lines)
 
 
 def aspect_table(results: ViewerResults) -> str:
@@ -125,7 +127,7 @@ def aspect_table(results: ViewerResults) -> str:
         for aspect in (aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT):
             rows = [of[scope][f"{who} {aspect}"] for scope, who in columns]
             lines.append([f"{table}: {aspect}", *(_values(row, COEFFICIENTS[:2]) for row in rows)])
-    return _markdown(["SRCC pooled / within scenes", *heads], lines)
+    return markdown_table(["SRCC pooled / within scenes", *heads], lines)
 
 
 def leaderboard_blocks(board: Leaderboard) -> list[str]:
@@ -136,7 +138,7 @@ def leaderboard_blocks(board: Leaderboard) -> list[str]:
     ranks = board.means.rank(ascending=False, method="min").astype(int)
     lines = [
         [str(place), str(method), f"{means[DEFAULT_ASPECT]:.1f}", f"{means['FuScore']:.2f}"]
-        + [str(ranks.loc[method, name]) for name in shown]
+        + [str(ranks.loc[str(method), name]) for name in shown]
         for place, (method, means) in enumerate(board.means.iterrows(), start=1)
     ]
     heads = ["viewers' order", "method", "viewers, 0-100", "FuScore, 1-5"]
@@ -148,8 +150,8 @@ def leaderboard_blocks(board: Leaderboard) -> list[str]:
         f"The orders are over all {everything} scenes. Weights that learned from viewers have seen "
         f"the ratings of {everything - validation} of them, all but the {validation} validation "
         "scenes, so that only the validation column of the second table is a test of them.",
-        _markdown([*heads, *(f"order by {name}" for name in shown)], lines),
-        _markdown(["Kendall's tau with the viewers' order", *scopes], tau_lines),
+        markdown_table([*heads, *(f"order by {name}" for name in shown)], lines),
+        markdown_table(["Kendall's tau with the viewers' order", *scopes], tau_lines),
     ]
 
 
@@ -159,7 +161,7 @@ def kept_table(kept: pd.DataFrame) -> str:
         [str(kind), str(int(row["pictures"])), *(f"{value:.2f}" for value in row.drop("pictures"))]
         for kind, row in kept.iterrows()
     ]
-    return _markdown(["kind", "pictures", *kept.columns.drop("pictures")], lines)
+    return markdown_table(["kind", "pictures", *kept.columns.drop("pictures")], lines)
 
 
 def _cell(row: Row, column: str) -> str:
@@ -168,8 +170,3 @@ def _cell(row: Row, column: str) -> str:
         return "-"
     ends = "" if math.isnan(number.low) else f" ({number.low:.2f} to {number.high:.2f})"
     return f"{number.value:.2f}{ends}"
-
-
-def _markdown(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)

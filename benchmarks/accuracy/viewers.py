@@ -1,6 +1,6 @@
 r"""Agreement with viewers: pictures that viewers rated -> FuScore and classic measures -> tables.
 
-    python benchmarks/accuracy/viewers.py --data ../shared/data --weights embedded \
+    python -m benchmarks.accuracy.viewers --data ../shared/data --model embedded \
         --out runs/viewers
 
 Weights that learned from viewers have seen the ratings of training scenes. So only pictures of
@@ -18,53 +18,49 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-import measures
 import pandas as pd
-from fuscore_training.classic_fusions import to_bytes
-from fuscore_training.proxy_ratings import read_image
 from fuscore_training.split import read_split
-from panel import read_panel
-from protocol import SPLIT, digest, write
-from viewer_results import fuscore_column
-from viewer_tables import write_tables
 
-from fuscore_metric import FuScore, predict
-from fuscore_metric.locate import locate
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS
+from benchmarks import REPOSITORY
+from benchmarks.accuracy.panel import TABLES, read_panel
+from benchmarks.accuracy.protocol import SPLIT, digest, write
+from benchmarks.accuracy.viewer_results import fuscore_column
+from benchmarks.accuracy.viewer_tables import write_tables
+from fuscore_metric import FuScore, measure, predict
+from fuscore_metric.checkpoints.locate import locate
+from fuscore_metric.prompts import ASPECTS
 
-RATINGS = Path(__file__).parents[2] / "training" / "ratings"
+RATINGS = REPOSITORY / "training" / "ratings"
 
-Measure = Callable[[pd.DataFrame], pd.DataFrame]
+Compute = Callable[[pd.DataFrame], pd.DataFrame]
 """Pictures of one scene -> a line of values for each, in their order."""
 
 
-def fuscore(model: FuScore) -> Measure:
+def fuscore(model: FuScore) -> Compute:
     """All aspects; the sources of a scene are read once."""
 
-    def measure(pictures: pd.DataFrame) -> pd.DataFrame:
+    def scores(pictures: pd.DataFrame) -> pd.DataFrame:
         files = (pictures[name].tolist() for name in ("ir", "vis", "fused"))
-        scores = predict(*files, model=model, aspect=ALL_ASPECTS).score
-        return pd.DataFrame(scores.tolist(), columns=[fuscore_column(name) for name in ASPECTS])
+        found = predict(*files, model=model, aspects=ASPECTS).score
+        return pd.DataFrame(found.tolist(), columns=[fuscore_column(name) for name in ASPECTS])
 
-    return measure
+    return scores
 
 
 def classic(pictures: pd.DataFrame) -> pd.DataFrame:
-    """The ten classic measures."""
-    lines = []
-    for files in pictures[["ir", "vis", "fused"]].itertuples(index=False):
-        lines.append(measures.classic(*(to_bytes(read_image(Path(file))) for file in files)))
-    return pd.DataFrame(lines)
+    """All classic measures; what they need of a scene's sources is computed once."""
+    files = (pictures[name].tolist() for name in ("ir", "vis", "fused"))
+    return pd.DataFrame({n: values.numpy() for n, values in measure(*files, names="all").items()})
 
 
-def measured(pictures: pd.DataFrame, measure: Measure, folder: Path) -> pd.DataFrame:
+def measured(pictures: pd.DataFrame, compute: Compute, folder: Path) -> pd.DataFrame:
     """Values of all pictures, in their order; what is in `folder` already is only read."""
     frames, scenes = [], list(pictures.groupby(["table", "scene"], sort=False))
     for number, ((table, scene), rows) in enumerate(scenes, start=1):
         path = folder / str(table) / f"{str(scene).replace('/', '__')}.parquet"
         values = pd.read_parquet(path) if path.is_file() else pd.DataFrame({"picture": []})
         if values["picture"].tolist() != rows["picture"].tolist():
-            values = measure(rows)
+            values = compute(rows)
             values.insert(0, "picture", rows["picture"].tolist())
             write(values, path)
             end = "\n" if number == len(scenes) else ""
@@ -81,14 +77,15 @@ def main(arguments: list[str] | None = None) -> None:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of real source pairs, fusions and panel")
     add("--ratings", type=Path, default=RATINGS, help="default: training/ratings")
-    add("--weights", default="embedded", help="embedded, a directory or a hub id")
+    add("--model", default="embedded", help="embedded, a directory or a hub id")
     add("--split", type=Path, default=SPLIT, help="default: training/recipes/split.yaml")
     add("--all", action="store_true", help="measure the pictures of training scenes too")
     add("--out", type=Path, required=True, help="folder of pictures, values and results")
     options = parser.parse_args(arguments)
     split, made = read_split(options.split), options.out / "pictures"
-    pictures = read_panel(options.ratings, options.data, made, split, everything=options.all)
-    weights = locate(options.weights)
+    whole = TABLES if options.all else ()
+    pictures = read_panel(options.ratings, options.data, made, split, whole=whole)
+    weights = locate(options.model)
     checksum = digest(weights / "model.safetensors")
     model = FuScore.from_pretrained(weights)
     values = options.out / "values"

@@ -1,4 +1,4 @@
-"""One real look of a 2 B model of random weights: python benchmarks/full_size/forward.py.
+"""One real look of a 2 B model of random weights: python -m benchmarks.full_size.forward.
 
 Shows that the path holds at width: seconds and peak memory of one triple of the packaged example in
 float32, beside what `memory.py` counts for the same. The score means nothing; it must be finite,
@@ -8,33 +8,25 @@ and must change with the image.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from pathlib import Path
 
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
+from benchmarks import EXAMPLE
 from benchmarks.full_size.memory import GIB, scoring, without_weights
 from benchmarks.full_size.shapes import SHAPES
 from benchmarks.resident import peak, reset_peak
-from benchmarks.tiny_qwen import tokenizer
+from benchmarks.tiny_qwen import qwen_class, tokenizer
 from fuscore_metric import FuScore, FuScoreSpec
-from fuscore_metric.backbones import backbone_class
-from fuscore_metric.images import to_batch
-from fuscore_metric.pictures import load_triples
-
-EXAMPLE = Path(__file__).parents[2] / "fuscore_metric" / "assets" / "example"
+from fuscore_metric.images.checks import to_batch
+from fuscore_metric.images.lazy import load_triples
 
 
 def make_model(name: str) -> FuScore:
-    """A judge of that shape with random weights; the tokenizer is a small one of the same kind."""
+    """A FuScore of that shape with random weights; its tokenizer is small."""
     shape = SHAPES[name]
     torch.manual_seed(0)
-    backbone = backbone_class(shape.family)(
-        shape.model(device="cpu", dtype=torch.float32), tokenizer()
-    )
+    backbone = qwen_class(shape.family)(shape.model(device="cpu", dtype=torch.float32), tokenizer())
     return FuScore(backbone, FuScoreSpec(name, shape.family, backbone.preprocessing, "none"))
 
 
@@ -60,8 +52,8 @@ def main() -> None:
         seconds = time.perf_counter() - start
         scores.append(out.level_logits)
         print(f"fused_{kind}: {seconds:.0f} s, level logits {out.level_logits[0].tolist()}")
-    size = tuple(triple[0].shape[-2:])
-    counted = scoring(without_weights(SHAPES[name], dtype=torch.float32), 1, size)
+    height, width = triple[0].shape[-2:]
+    counted = scoring(without_weights(SHAPES[name], dtype=torch.float32), 1, (height, width))
     print(
         f"peak {peak() / GIB:.2f} GiB, {(peak() - before) / GIB:.2f} more than before; counted "
         f"{counted.peak / GIB:.2f} beside the weights, {counted.flops / 1e12:.1f} TFLOP a triple, "

@@ -1,4 +1,4 @@
-"""Parameters and memory of 7-8B models, without weights: python benchmarks/full_size/memory.py.
+"""Parameters and memory of 7-8B models, without weights: python -m benchmarks.full_size.memory.
 
 Everything is counted on the meta device, through FuScore's own path for pixels, prompt, level
 logits, LoRA and loss. A real run needs more: fragments, kernels' workspaces, CUDA itself.
@@ -7,23 +7,18 @@ logits, LoRA and loss. A real run needs more: fragments, kernels' workspaces, CU
 from __future__ import annotations
 
 import gc
-import sys
-from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
+from fuscore_training.large.tuning import PARTS, TuneOptions, part_of, tune
 from fuscore_training.trainer import LevelReader
-from fuscore_training.tuning import PARTS, TuneOptions, part_of, tune
+from torch import Tensor
 
 from benchmarks.full_size.counting import LiveBytes, fused_attention
 from benchmarks.full_size.shapes import SHAPES, Shape
-from benchmarks.tiny_qwen import tokenizer
-from fuscore_metric.backbones import backbone_class
-from fuscore_metric.backbones.qwen_vl import QwenVL
+from benchmarks.tiny_qwen import qwen_class, tokenizer
+from fuscore_metric.backbones.qwen.qwen_vl import QwenVL
+from fuscore_metric.leaderboard.markup import markdown_table
 
 GIB = 2**30
 SIZE = (480, 640)
@@ -33,7 +28,7 @@ MODELS = ("Qwen2.5-VL-7B", "Qwen3-VL-8B")
 
 def without_weights(shape: Shape, *, dtype: torch.dtype = torch.bfloat16) -> QwenVL:
     """A backbone without weights; its grids stay on the CPU, as their values decide on shapes."""
-    family: Any = backbone_class(shape.family)
+    family: Any = qwen_class(shape.family)
 
     class WithoutWeights(family):  # type: ignore[misc]
         def pixels(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,16 +72,8 @@ def training(
     counted.know(reader)
     triples = [{"ir": images(1), "vis": images(1), "fused": images(methods)} for _ in range(scenes)]
     with fused_attention(), counted:
-        reader(triples, aspects).sum().backward()  # the loss itself holds five numbers a triple
+        reader(triples, aspects).sum().backward()  # the loss itself holds five numbers per triple
     return counted, sum(p.numel() for p in reader.parameters() if p.requires_grad)
-
-
-def show(heading: list[str], rows: list[list[str]]) -> None:
-    """Print a Markdown table."""
-    print("| " + " | ".join(heading) + " |\n" + "|---" * len(heading) + "|")
-    for row in rows:
-        print("| " + " | ".join(row) + " |")
-    print()
 
 
 def gib(size: float) -> str:
@@ -103,7 +90,7 @@ def parameter_table() -> None:
         billions = [f"{parts[part] / 1e9:.3f}" for part in PARTS] + [f"{total / 1e9:.3f}"]
         rows.append([name, *billions, gib(2 * total), gib(4 * total)])
     print("Parameters in billions, weights in GiB:\n")
-    show(["model", *PARTS, "all", "bfloat16", "float32"], rows)
+    print(markdown_table(["model", *PARTS, "all", "bfloat16", "float32"], rows) + "\n")
 
 
 def scoring_table() -> None:
@@ -118,7 +105,8 @@ def scoring_table() -> None:
             flops = f"{one.flops / 1e12:.1f}"
             rows.append([name, sizes, gib(one.peak), gib(eight.peak), flops])
     print("Scoring in bfloat16, GiB beside the weights, and operations of the matrix products:\n")
-    show(["model", "image", "1 triple", "8 triples", "TFLOP a triple"], rows)
+    heading = ["model", "image", "1 triple", "8 triples", "TFLOP a triple"]
+    print(markdown_table(heading, rows) + "\n")
 
 
 def training_table() -> None:
@@ -145,19 +133,9 @@ def training_table() -> None:
                 )
                 gc.collect()
     print("A training step at 640x480 in one process, GiB:\n")
-    show(
-        [
-            "model",
-            "scenes x methods, questions",
-            "trained",
-            "weights",
-            "activations and gradients",
-            "AdamW",
-            "in all",
-            "TFLOP",
-        ],
-        rows,
-    )
+    heading = ["model", "scenes x methods, questions", "trained", "weights"]
+    heading += ["activations and gradients", "AdamW", "in all", "TFLOP"]
+    print(markdown_table(heading, rows))
 
 
 TUNINGS = (

@@ -1,14 +1,12 @@
 """Shapes of published Qwen-VL models, for models of those classes with random or no weights.
 
 Written down from the models' public descriptions; none of the weights or files were reachable. The
-total that their pages state is checked in `tests/test_full_size.py`.
+total that their pages state is checked in `tests/benchmarks/test_full_size.py`.
 """
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,8 +16,6 @@ from transformers import (
     Qwen3VLConfig,
     Qwen3VLForConditionalGeneration,
 )
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.tiny_qwen import special_ids
 
@@ -72,6 +68,13 @@ def _rope(theta: float, sections: list[int], **more: Any) -> dict[str, Any]:
     return {"rope_parameters": found}
 
 
+_QWEN3_TEXT = {
+    "vocab_size": 151_936,
+    "num_key_value_heads": 8,
+    "head_dim": 128,
+    **_rope(5e6, [24, 20, 20], mrope_interleaved=True),
+}
+
 SHAPES = {
     "Qwen2.5-VL-7B": Shape(
         family="qwen2_5_vl",
@@ -99,14 +102,11 @@ SHAPES = {
         family="qwen3_vl",
         stated=8.77,
         text={
-            "vocab_size": 151_936,
+            **_QWEN3_TEXT,
             "hidden_size": 4096,
             "intermediate_size": 12_288,
             "num_hidden_layers": 36,
             "num_attention_heads": 32,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            **_rope(5e6, [24, 20, 20], mrope_interleaved=True),
         },
         vision={
             "depth": 27,
@@ -122,14 +122,11 @@ SHAPES = {
         family="qwen3_vl",
         stated=2.13,
         text={
-            "vocab_size": 151_936,
+            **_QWEN3_TEXT,
             "hidden_size": 2048,
             "intermediate_size": 6144,
             "num_hidden_layers": 28,
             "num_attention_heads": 16,
-            "num_key_value_heads": 8,
-            "head_dim": 128,
-            **_rope(5e6, [24, 20, 20], mrope_interleaved=True),
         },
         vision={
             "depth": 24,

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import torch
-from measures import Pixels
 from torch import Tensor
 
+from benchmarks.accuracy.triples import Pixels
 from fuscore_metric import FuScore, TrustRegion
 
 STEPS = 20
@@ -48,16 +48,17 @@ def climb(
         Like `fused`.
     """
     sources = as_batch([ir]), as_batch([vis])
-    pair, start = model.read(*sources), as_batch([fused])
+    pair, start = model.encode_sources(*sources), as_batch([fused])
     grey = fused.ndim == 2
     moving = start[:, :1].clone() if grey else start.clone()
     low, high = ((moving + side * radius / 255).clamp(0, 1) for side in (-1, 1))
     for _ in range(steps):
         moving.requires_grad_()
         shown = moving.expand_as(start)
-        value = model.judge(pair, shown).score
+        value = model.score_fused(pair, shown).score
         if guard is not None:
-            value = value - guard.penalty(*sources, shown, start if with_reference else None)
+            reference = start if with_reference else None
+            value = value - guard.penalty(*sources, shown, reference=reference)
         (gradient,) = torch.autograd.grad(value.sum(), moving)
         with torch.no_grad():
             moving = (moving + radius / 4 / 255 * gradient.sign()).clamp(low, high)

@@ -1,6 +1,6 @@
 """How far is FuScore gamed by known tricks, and what does the reward's guard leave of it?
 
-    python benchmarks/gaming/main.py --data ../shared/data --out runs/gaming
+    python -m benchmarks.gaming.main --data ../shared/data --out runs/gaming
 
 Every trick of `tricks.py` at every strength on three undamaged fusions of each test scene, then the
 gradient attack of `adversary.py` on some. Rows of a scene are kept in `--out`, in a folder named
@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -24,18 +23,15 @@ from pathlib import Path
 
 import pandas as pd
 import torch
+from fuscore_training.labels.proxy_ratings import Scene, find_scenes
+from fuscore_training.split import read_split
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks" / "accuracy"))  # the measures live there
-
-from fuscore_training.proxy_ratings import Scene, find_scenes  # noqa: E402
-from fuscore_training.split import read_split  # noqa: E402
-from measuring import Row, adversarial, cheap_tricks, guarded, label_changes  # noqa: E402
-from report import guard_table, read_rows, strength_table, summarise, tables  # noqa: E402
-from triples import evenly, ladder_scenes  # noqa: E402
-
-from fuscore_metric import FuScore  # noqa: E402
-from fuscore_metric.locate import find_checkpoint  # noqa: E402
+from benchmarks import REPOSITORY
+from benchmarks.accuracy.triples import evenly, ladder_scenes
+from benchmarks.gaming.measuring import Row, adversarial, cheap_tricks, guarded, label_changes
+from benchmarks.gaming.report import guard_table, read_rows, strength_table, summarise, tables
+from fuscore_metric import FuScore
+from fuscore_metric.checkpoints.locate import find_checkpoint
 
 PARTS: dict[str, Callable[[Scene, FuScore], list[Row]]] = {
     "tricks": cheap_tricks,
@@ -72,13 +68,13 @@ def scenes_of(options: argparse.Namespace) -> dict[str, list[Scene]]:
 def run(options: argparse.Namespace) -> None:
     """Compute what is missing, until the time is up."""
     began = time.monotonic()
-    weights = find_checkpoint(options.weights).weights / "model.safetensors"
+    weights = find_checkpoint(options.model).weights / "model.safetensors"
     digest = sha256(weights.read_bytes()).hexdigest()
     out = options.out / f"{options.scenes}-{digest[:12]}"
     scenes = scenes_of(options)
     parts = [options.part] if options.part else list(PARTS)[:-1]
     tasks = [(part, scene) for part in parts for scene in scenes[part]]
-    work = partial(work_on, weights=options.weights, out=out)
+    work = partial(work_on, weights=options.model, out=out)
     with ProcessPoolExecutor(options.workers, mp_context=get_context("spawn")) as pool:
         waiting = [pool.submit(work, task) for task in tasks]
         for number, job in enumerate(waiting):
@@ -93,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     if options.part == "guards":
         print(guard_table(read_rows(out / "guards")))
     elif not options.part:
-        summary = {"weights": options.weights, "sha256": digest} | summarise(out)
+        summary = {"weights": options.model, "sha256": digest} | summarise(out)
         (out / "results.json").write_text(json.dumps(summary, indent=1) + "\n")
         (out / "results.md").write_text(tables(summary))
         (out / "strengths.md").write_text(strength_table(summary["tricks"]) + "\n")
@@ -107,9 +103,9 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of real source pairs")
     add("--out", type=Path, required=True, help="folder of results")
-    add("--split", type=Path, default=ROOT / "training" / "recipes" / "split.yaml")
+    add("--split", type=Path, default=REPOSITORY / "training" / "recipes" / "split.yaml")
     add("--scenes", choices=("test", "val"), default="test")
-    add("--weights", default="embedded", help="or a checkpoint directory")
+    add("--model", default="embedded", help="or a checkpoint directory")
     add("--part", choices=PARTS, help="one part alone")
     add("--attacked", type=int, default=12, help="scenes attacked by gradient")
     add("--minutes", type=float, default=600, help="stop after so long, to go on later")

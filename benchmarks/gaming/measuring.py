@@ -12,18 +12,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from adversary import as_batch, climb
-from fuscore_training import classic_measures as cm
-from fuscore_training.classic_fusions import luma, to_bytes
-from fuscore_training.degradations import Sources
-from fuscore_training.proxy_ratings import Scene
-from fuscore_training.sub_scores import SourcePair
-from measures import Pixels, grey, similarity
+from fuscore_training.fusions.classic import luma, to_bytes
+from fuscore_training.labels.degradations import Sources
+from fuscore_training.labels.proxy_ratings import Scene
+from fuscore_training.labels.sub_scores import SourcePair
 from PIL import Image as PILImage
-from tricks import TRICKS
-from triples import Loaded, load, seeded
 
-from fuscore_metric import FuScore, TrustRegion
+from benchmarks.accuracy.triples import Loaded, Pixels, load, seeded
+from benchmarks.gaming.adversary import as_batch, climb
+from benchmarks.gaming.report import MEASURES
+from benchmarks.gaming.tricks import TRICKS
+from fuscore_metric import FuScore, TrustRegion, measure
 from fuscore_metric.prompts import ASPECTS
 
 Row = dict[str, Any]
@@ -62,16 +61,16 @@ class Measuring:
         self.methods = sorted(map(str, drawn))
 
     @torch.no_grad()
-    def judge(self, pictures: list[Pixels], reference: Pixels) -> list[Row]:
+    def score(self, pictures: list[Pixels], reference: Pixels) -> list[Row]:
         """Scores of all aspects, std of the overall level, and the guard's charges."""
         rows: list[Row] = []
-        pair = self.model.read(*self.sources)
+        pair = self.model.encode_sources(*self.sources)
         start = as_batch([reference])
         for first in range(0, len(pictures), BATCH):
             batch = as_batch(pictures[first : first + BATCH])
-            said = self.model.judge(pair, batch, "all")
+            said = self.model.score_fused(pair, batch, aspects=ASPECTS)
             alone = GUARD.penalty(*self.sources, batch)
-            beside = GUARD.penalty(*self.sources, batch, start)
+            beside = GUARD.penalty(*self.sources, batch, reference=start)
             for number in range(len(batch)):
                 row = dict(zip(ASPECTS, said.score[number].tolist(), strict=True))
                 row["std"] = said.std[number, 0].item()
@@ -81,17 +80,12 @@ class Measuring:
 
     def measure(self, fused: Pixels) -> Row:
         """The proxy rating as if undamaged, and measures that FuScore was not trained on."""
-        image = luma(fused / 255.0)
-        scores = self.pair.rate(image)
-        ir, vis = (cm.edge_preservation(one, image) for one in (self.lumas.ir, self.lumas.vis))
-        greys = grey(fused), grey(self.here.ir), grey(self.here.vis)
+        scores = self.pair.rate(luma(fused / 255.0))
+        classic = measure(self.here.ir, self.here.vis, fused, names=MEASURES, device="cpu")
         return {
             "rating": scores.overall,
             **{f"rating_{name}": value for name, value in asdict(scores).items()},
-            "Qabf": cm.qabf(ir, vis),
-            "Nabf": cm.nabf(ir, vis),
-            "VIF": cm.vif(self.lumas.ir, image) + cm.vif(self.lumas.vis, image),
-            "SSIM": sum(similarity(source, greys[0]) for source in greys[1:]) / 2,
+            **{name: value.item() for name, value in classic.items()},
         }
 
     def tricked(self, method: str) -> dict[tuple[str, str], Pixels]:
@@ -109,7 +103,7 @@ def untouched(work: Measuring) -> list[Row]:
     """Every undamaged fusion of the scene."""
     rows = []
     for method, fused in work.here.fused.items():
-        (said,) = work.judge([fused], fused)
+        (said,) = work.score([fused], fused)
         rows.append({"method": method, "trick": "", "variant": ""} | said)
     return rows
 
@@ -120,7 +114,7 @@ def cheap_tricks(scene: Scene, model: FuScore) -> list[Row]:
     rows = untouched(work)
     for method in work.methods:
         found = work.tricked(method)
-        said = work.judge(list(found.values()), work.here.fused[method])
+        said = work.score(list(found.values()), work.here.fused[method])
         for (trick, variant), row in zip(found, said, strict=True):
             rows.append({"method": method, "trick": trick, "variant": variant} | row)
     return [{"scene": scene.name} | row for row in rows]
@@ -138,23 +132,22 @@ def label_changes(scene: Scene, model: FuScore) -> list[Row]:
     ]
 
 
-def adversarial(scene: Scene, model: FuScore, *, fusions: int = 1) -> list[Row]:
-    """Attack some fusions of a scene by gradient; look at what is left after JPEG and a shift."""
+def adversarial(scene: Scene, model: FuScore) -> list[Row]:
+    """Attack one fusion of a scene by gradient; look at what is left after JPEG and a shift."""
     work = Measuring(scene, model)
+    method = work.methods[0]
+    fused = work.here.fused[method]
+    found = {"": fused}
+    for variant, options in CLIMBS.items():
+        found[variant] = climb(model, work.here.ir, work.here.vis, fused, **options)
     rows: list[Row] = []
-    for method in work.methods[:fusions]:
-        fused = work.here.fused[method]
-        found = {"": fused}
-        for variant, options in CLIMBS.items():
-            found[variant] = climb(model, work.here.ir, work.here.vis, fused, **options)
-        said = work.judge(list(found.values()), fused)
-        for (variant, picture), row in zip(found.items(), said, strict=True):
-            moved = np.abs(picture.astype(int) - fused).mean()
-            names = {"method": method, "trick": "adversarial" * bool(variant), "variant": variant}
-            rows.append(
-                names | row | work.measure(picture) | transfer(work, picture) | {"moved": moved}
-            )
-    return [{"scene": scene.name} | row for row in rows]
+    said = work.score(list(found.values()), fused)
+    for (variant, picture), row in zip(found.items(), said, strict=True):
+        names = {"scene": scene.name, "method": method, "variant": variant}
+        names["trick"] = "adversarial" * bool(variant)
+        moved = {"moved": np.abs(picture.astype(int) - fused).mean()}
+        rows.append(names | row | work.measure(picture) | transfer(work, picture) | moved)
+    return rows
 
 
 def guarded(scene: Scene, model: FuScore) -> list[Row]:
@@ -167,12 +160,15 @@ def guarded(scene: Scene, model: FuScore) -> list[Row]:
     for reference_radius in RADII:
         guard = TrustRegion(reference_radius=reference_radius)
         for radius in (1, 4):
-            options = {"guard": guard, "with_reference": True}
-            picture = climb(model, work.here.ir, work.here.vis, fused, radius, **options)
-            before, after = work.judge([fused, picture], fused)
+            picture = climb(
+                *(model, work.here.ir, work.here.vis, fused, radius),
+                guard=guard,
+                with_reference=True,
+            )
+            before, after = work.score([fused, picture], fused)
             with torch.no_grad():
                 pictures = as_batch([fused, picture])
-                free, paid = guard.penalty(*work.sources, pictures, start).tolist()
+                free, paid = guard.penalty(*work.sources, pictures, reference=start).tolist()
             rise = after["overall"] - before["overall"]
             rows.append(
                 {
@@ -191,7 +187,7 @@ def guarded(scene: Scene, model: FuScore) -> list[Row]:
 def transfer(work: Measuring, fused: Pixels) -> Row:
     """Scores after changes that the attacker did not foresee."""
     model, (ir, vis) = work.model, work.sources
-    (saved,) = work.judge([jpeg(fused)], fused)
+    (saved,) = work.score([jpeg(fused)], fused)
     shifted = []
     for down, right in SHIFTS:
         cut = (slice(None), slice(None), slice(down, None), slice(right, None))
@@ -203,8 +199,8 @@ def transfer(work: Measuring, fused: Pixels) -> Row:
     }
 
 
-def jpeg(image: Pixels, quality: int = 90) -> Pixels:
-    """As saved and read again."""
+def jpeg(image: Pixels) -> Pixels:
+    """As saved at quality 90 and read again."""
     buffer = io.BytesIO()
-    PILImage.fromarray(image).save(buffer, "JPEG", quality=quality)
+    PILImage.fromarray(image).save(buffer, "JPEG", quality=90)
     return np.asarray(PILImage.open(buffer))

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from fuscore_metric.leaderboard.markup import markdown_table
 from fuscore_metric.prompts import ASPECTS
 
 MEASURES = ("Qabf", "VIF", "SSIM", "Nabf")
@@ -37,11 +38,11 @@ def read_rows(folder: Path) -> pd.DataFrame:
 def guard_table(rows: pd.DataFrame) -> str:
     """Gains of attackers who know the guard, by how near it holds them to the reference."""
     cells = [
-        [f"{radius:g}", ball, *(_with_interval(interval(part, c)) for c in ("score", "left"))]
+        [f"{radius:g}", str(ball), *(_with_interval(interval(part, c)) for c in ("score", "left"))]
         for (radius, ball), part in rows.groupby(["reference_radius", "ball"])
     ]
     head = ["reference_radius", "ball", "score", "score less what is charged more"]
-    return f"{rows['scene'].nunique()} scenes\n\n{_markdown(head, cells)}"
+    return f"{rows['scene'].nunique()} scenes\n\n{markdown_table(head, cells)}"
 
 
 def changes(rows: pd.DataFrame, pool: pd.DataFrame) -> pd.DataFrame:
@@ -141,7 +142,7 @@ def trick_results(found: pd.DataFrame, labels: pd.DataFrame) -> dict[str, Summar
             one[f"best {by}"] = interval(chosen(part, by), by)
         if trick != "any of these":
             one["strengths"] = {
-                variant.split(": ", 1)[1]: gains(rows) | _label_means(variant, labels)
+                str(variant).split(": ", 1)[1]: gains(rows) | _label_means(str(variant), labels)
                 for variant, rows in part.groupby("variant", sort=False)
             }
         results[str(trick)] = one
@@ -237,7 +238,7 @@ def _best_table(tricks: dict[str, Summary]) -> str:
         "std",
         *GUARDS.values(),
     ]
-    return _markdown(head, rows)
+    return markdown_table(head, rows)
 
 
 def _attack_table(attacks: dict[str, Summary]) -> str:
@@ -258,7 +259,7 @@ def _attack_table(attacks: dict[str, Summary]) -> str:
     ]
     head = ["attack by gradient", "score", "rise > 0.05", "largest", "places", "proxy rating"]
     head += [*MEASURES, "std", "after JPEG 90", "after a shift", "mean of 4 shifts"]
-    return _markdown([*head, *GUARDS.values()], rows)
+    return markdown_table([*head, *GUARDS.values()], rows)
 
 
 def strength_table(tricks: dict[str, Summary]) -> str:
@@ -280,13 +281,8 @@ def strength_table(tricks: dict[str, Summary]) -> str:
         for strength, one in trick.get("strengths", {}).items()
     ]
     head = ["trick", "strength", "score", "rise > 0.05", "largest", "places", *ASPECTS[1:], "std"]
-    return _markdown([*head, "proxy rating", *MEASURES], rows)
+    return markdown_table([*head, "proxy rating", *MEASURES], rows)
 
 
 def _with_interval(one: dict[str, float]) -> str:
     return f"{one['mean']:+.3f} [{one['low']:+.3f}, {one['high']:+.3f}]"
-
-
-def _markdown(head: list[str], rows: list[list[str]]) -> str:
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from functools import partial
 
 import numpy as np
-from fuscore_training.classic_fusions import Image, luma
-from fuscore_training.degradations import Sources
+from fuscore_training.fusions.classic import Image, luma
+from fuscore_training.labels.degradations import Sources
 from PIL import Image as PILImage
 from PIL import ImageDraw, ImageFont
 from scipy import ndimage
@@ -30,7 +30,8 @@ def stretch(image: Image, strength: float, _: Sources, __: Rng) -> Image:
     if strength == 0:
         return image
     low, high = np.quantile(luma(image), [strength, 1 - strength])
-    return np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
+    stretched: Image = np.clip((image - low) / max(float(high - low), 1e-6), 0, 1)
+    return stretched
 
 
 def gain(image: Image, strength: float, _: Sources, __: Rng) -> Image:
@@ -151,10 +152,11 @@ def text(
 
 def patch(image: Image, strength: float, sources: Sources, _: Rng, *, source: str) -> Image:
     """Copy one source's luma into a rectangle in the middle, a share `strength` of the area."""
-    mask = np.zeros(image.shape[:2])
-    sides = [round(np.sqrt(strength) * side) for side in mask.shape]
-    starts = [(whole - side) // 2 for whole, side in zip(mask.shape, sides, strict=True)]
-    mask[tuple(slice(s, s + side) for s, side in zip(starts, sides, strict=True))] = 1
+    height, width = image.shape[:2]
+    rows, columns = (round(np.sqrt(strength) * side) for side in (height, width))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    mask = np.zeros((height, width))
+    mask[top : top + rows, left : left + columns] = 1
     return _over(image, mask, getattr(sources, source))
 
 

@@ -1,12 +1,5 @@
 """One command that runs all of FuScore on a GPU: `python -m benchmarks.gpu --out DIR`.
 
-See README.md beside this file. Nothing here needs an installed package of ours, a network or data.
+See README.md beside this file. Nothing here needs a network or data, nor an installed package of
+ours: where there is none, `PYTHONPATH=training` before the command lets it find the training code.
 """
-
-import sys
-from pathlib import Path
-
-REPOSITORY = Path(__file__).parents[2]
-
-# Not installed where this runs, so the training package has to be found in its folder.
-sys.path.append(str(REPOSITORY / "training"))

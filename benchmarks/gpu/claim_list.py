@@ -24,7 +24,7 @@ class Number:
 
 @dataclass(frozen=True)
 class Claim:
-    """One line of README.
+    """One line of the manual.
 
     Attributes:
         text: What is claimed.
@@ -87,7 +87,7 @@ CLAIMS = (
     _test("autocast around the reward", "test_autocast_changes.*"),
     _test("`torch.compile` of a fusion network around the reward", "test_a_compiled_step.*"),
     _test("files decoded ahead into pinned memory", "test_files_are_decoded_ahead.*"),
-    _test("no wait for the GPU in the scoring loop", "test_(judging|the_loop)_does_not_wait.*"),
+    _test("no wait for the GPU in the scoring loop", "test_(scoring|the_loop)_does_not_wait.*"),
     _test("batches halved when memory runs out", "test_batches_are_halved.*"),
     _test("two streams at once", "test_two_streams.*"),
     _test("DataParallel and DistributedDataParallel, one process", "test_.*data_parallel"),
@@ -159,4 +159,4 @@ CLAIMS = (
     Claim("accelerate's FSDP, one process", "large", "accelerate launch, fsdp\\.yaml"),
     Claim("DeepSpeed, one process", "large", "accelerate launch, deepspeed\\.yaml"),
 )
-"""In README's order. Several GPUs, and real weights of the big families, are beyond the kit."""
+"""In the manual's order. Several GPUs, and real weights of the big families, are beyond the kit."""

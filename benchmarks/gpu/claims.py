@@ -1,4 +1,4 @@
-"""Results of a run on a GPU -> README's list of what has run there.
+"""Results of a run on a GPU -> the manual's list of what has run there.
 
     python -m benchmarks.gpu.claims
 
@@ -15,15 +15,15 @@ from pathlib import Path
 from textwrap import fill
 from typing import Any
 
-from benchmarks.gpu import REPOSITORY
+from benchmarks import REPOSITORY
 from benchmarks.gpu.claim_list import CLAIMS, Claim, Number
 
 RESULTS = Path(__file__).with_name("results.json")
-README = REPOSITORY / "README.md"
+MANUAL = REPOSITORY / "fuscore_metric" / "README.md"
 BEGIN = "<!-- gpu: written by `python -m benchmarks.gpu.claims` from its results.json -->"
 END = "<!-- gpu: end -->"
-WIDTH = 130
-KIT = "[`benchmarks/gpu`](benchmarks/gpu/README.md)"
+WIDTH = 100
+KIT = "[`benchmarks/gpu`](../benchmarks/gpu/README.md)"
 
 Content = Mapping[str, Any]
 
@@ -47,7 +47,7 @@ def block(content: Content | None) -> str:
         raise ValueError("Expected results of a full run on a GPU")
     by_state: dict[str, list[str]] = {"ok": [], "failed": [], "never": []}
     for claim in CLAIMS:
-        state, reason = judged(claim, content)
+        state, reason = scored(claim, content)
         said = ", ".join(numbers(claim, content)) if state == "ok" else reason
         by_state[state].append(_line(claim.text, said, table=state == "ok"))
     lines = [caption(content), "", "| ran | |", "|---|---|", *by_state["ok"]]
@@ -57,7 +57,7 @@ def block(content: Content | None) -> str:
     return "\n".join(lines)
 
 
-def judged(claim: Claim, content: Content) -> tuple[str, str]:
+def scored(claim: Claim, content: Content) -> tuple[str, str]:
     """Whether all of a claim's measurements that ran are "ok", one "failed", or "never" any ran.
 
     Returns:
@@ -103,7 +103,7 @@ def caption(content: Content) -> str:
         f"On one {facts['card']} on {facts['date'][:10]} (driver {facts['driver']}, torch "
         f"{facts['torch']}, transformers {facts['transformers']}, Python {facts['python']}, "
         f"weights {facts['weights']}, commit {facts['commit'][:12]}; {KIT}, {seconds:.0f} s, "
-        f"[all numbers](benchmarks/gpu/results.md)). Tests marked `gpu`: "
+        f"[all numbers](../benchmarks/gpu/results.md)). Tests marked `gpu`: "
         f"{', '.join(counts) or 'not run'}."
     )
 
@@ -119,16 +119,16 @@ def _wrapped(text: str) -> str:
     return fill(text, WIDTH, break_long_words=False, break_on_hyphens=False)
 
 
-def replaced(readme: str, new: str) -> str:
-    """README with another block between the markers.
+def replaced(manual: str, new: str) -> str:
+    """The manual with another block between the markers.
 
     Raises:
         ValueError: There is not exactly one pair of markers.
     """
     pattern = re.compile(re.escape(BEGIN) + ".*?" + re.escape(END), re.DOTALL)
-    if len(pattern.findall(readme)) != 1:
+    if len(pattern.findall(manual)) != 1:
         raise ValueError(f"Expected one block between {BEGIN!r} and {END!r}")
-    return pattern.sub(lambda _: f"{BEGIN}\n{new}\n{END}", readme)
+    return pattern.sub(lambda _: f"{BEGIN}\n{new}\n{END}", manual)
 
 
 def newest() -> Content | None:
@@ -140,9 +140,9 @@ def newest() -> Content | None:
 
 
 def main() -> None:
-    """Rewrite README's block."""
-    README.write_text(replaced(README.read_text("utf-8"), block(newest())), "utf-8")
-    print(f"wrote the block of {README}")
+    """Rewrite the manual's block."""
+    MANUAL.write_text(replaced(MANUAL.read_text("utf-8"), block(newest())), "utf-8")
+    print(f"wrote the block of {MANUAL}")
 
 
 if __name__ == "__main__":

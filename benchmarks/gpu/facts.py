@@ -12,11 +12,11 @@ from typing import Any
 
 import torch
 
-from benchmarks.gpu import REPOSITORY
+from benchmarks import REPOSITORY
 from benchmarks.speed.clock import processor
 from fuscore_metric import __version__
-from fuscore_metric.checkpoint import read_spec
-from fuscore_metric.locate import locate
+from fuscore_metric.checkpoints.locate import locate
+from fuscore_metric.checkpoints.spec import read_spec
 
 OPTIONAL = (
     *("accelerate", "bitsandbytes", "deepspeed", "numpy", "pandas", "peft", "pillow", "pyiqa"),

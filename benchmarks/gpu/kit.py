@@ -18,9 +18,8 @@ from benchmarks.full_size.shapes import SHAPES
 from benchmarks.gpu.plan import Plan
 from benchmarks.speed.clock import matmul_rate, median_seconds, resident_growth, wait
 from benchmarks.speed.scenes import Triple
-from benchmarks.tiny_qwen import tiny_backbone, tokenizer
+from benchmarks.tiny_qwen import qwen_class, tiny_backbone, tokenizer
 from fuscore_metric import FuScore, FuScoreSpec
-from fuscore_metric.backbones import backbone_class
 
 GIB, MIB = 2**30, 2**20
 Images = tuple[Tensor, Tensor, Tensor]
@@ -70,7 +69,7 @@ class Kit:
         return _embedded(dtype, self.device)
 
     def random(self, name: str) -> FuScore:
-        """A judge of a published shape, made on the device in bfloat16; a tiny one if `quick`.
+        """A FuScore of a published shape, made on the device in bfloat16; a tiny one if `quick`.
 
         Its tokenizer is a small one of the same kind, its head has all rows of the real one.
         """
@@ -80,7 +79,7 @@ class Kit:
             backbone = tiny_backbone(shape.family).to(self.device)
         else:
             model = shape.model(device=str(self.device), dtype=torch.bfloat16).eval()
-            backbone = backbone_class(shape.family)(model, tokenizer()).to(self.device)
+            backbone = qwen_class(shape.family)(model, tokenizer()).to(self.device)
         return FuScore(backbone, FuScoreSpec(name, shape.family, backbone.preprocessing, "none"))
 
     def pictures(self, count: int, seed: int = 0) -> Tensor:

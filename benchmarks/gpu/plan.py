@@ -66,8 +66,8 @@ FULL = Plan(
 )
 
 QUICK = Plan(
-    budgets={"environment": 20, "tests": 60, "speed": 90, "peers": 40, "large": 120},
-    tests="test_golden_scores",
+    budgets={"environment": 60, "tests": 180, "speed": 300, "peers": 120, "large": 360},
+    tests="test_golden_scores and float32",
     size=(64, 96),
     batches=(1, 2),
     batch=2,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 from torch.profiler import ProfilerActivity, profile
 
 from benchmarks.speed.clock import wait
@@ -46,11 +46,11 @@ def seen(call: Callable[[], object], device: torch.device) -> Seen:
         wait(device)
     names = [event.key for event in profiler.key_averages()]
     attention = [name for name in names if name.startswith(_ATTENTION)]
+    taken: dict[str, float] = defaultdict(float)
     if device.type != "cuda":
-        taken = {e.key: e.self_cpu_time_total / 1e6 for e in profiler.key_averages()}
+        taken |= {e.key: e.self_cpu_time_total / 1e6 for e in profiler.key_averages()}
         return Seen(_longest(taken), len(names), sum(taken.values()), attention)
     kernels = _kernels(profiler)
-    taken = Counter[str]()
     for kernel in kernels:
         taken[kernel.name] += (kernel.time_range.end - kernel.time_range.start) / 1e6
     attention += [name for name in taken if any(part in name.lower() for part in _KERNELS)]

@@ -15,14 +15,14 @@ from types import FrameType
 
 from benchmarks.gpu.kit import Kit
 from benchmarks.gpu.record import Measurement, Results, Stage, Value
-from fuscore_metric.checkpoint import MissingPackageError
+from fuscore_metric.errors import MissingPackageError
 from fuscore_metric.optional import installed
 
 AGAIN = 5.0
 """Seconds after which a limit that was caught by a library is enforced again."""
 
 
-TRAINING = ("accelerate", "pandas", "peft", "scipy")
+TRAINING = ("accelerate", "fuscore_training", "pandas", "peft", "scipy")
 """Packages without which nothing is trained."""
 
 

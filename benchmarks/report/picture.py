@@ -1,4 +1,4 @@
-"""README's picture of a report: python benchmarks/report/picture.py --data ../shared/data.
+"""README's picture of a report: python -m benchmarks.report.picture --data ../shared/data.
 
 Ranks all methods of VIFB as a user would, makes the report, and takes a picture of its leaderboard
 and plots, in light and in dark. Of these alone: the images of the data set may not be shown here.

@@ -1,6 +1,6 @@
 """What the reward costs beside the same backbone without it: time and memory, in one run.
 
-    python benchmarks/reward/cost.py
+    python -m benchmarks.reward.cost
 
 Random images, embedded weights, all threads. Forward and backward, the best of several rounds in
 which all ways take turns so that they meet the same machine. Memory is the peak of a process of its
@@ -61,7 +61,7 @@ def seconds(step: Step, triple: list[Tensor]) -> float:
 
 
 def best_seconds() -> dict[str, float]:
-    """Least seconds a batch, by name."""
+    """Least seconds per batch, by name."""
     ways, triple = steps(FuScore.from_pretrained(device="cpu")), images()
     best = dict.fromkeys(ways, float("inf"))
     for _ in range(ROUNDS):
@@ -72,7 +72,9 @@ def best_seconds() -> dict[str, float]:
 
 def peak_mebibytes(name: str) -> float:
     """Peak of one way, measured in a process of its own."""
-    done = subprocess.run([sys.executable, __file__, name], capture_output=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.reward.cost", name], capture_output=True, check=True
+    )
     return float(done.stdout)
 
 
@@ -94,7 +96,7 @@ def main() -> None:
     taken = best_seconds()
     plain = taken["backbone, graph for fused"]
     print(f"batch {BATCH}, {WIDTH}x{HEIGHT}, float32, {torch.get_num_threads()} threads\n")
-    print("| forward and backward | s a triple | over the plain backbone | peak memory, MiB |")
+    print("| forward and backward | s per triple | over the plain backbone | peak memory, MiB |")
     print("|---|---|---|---|")
     for name, time_taken in taken.items():
         ratio = time_taken / plain

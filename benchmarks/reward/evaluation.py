@@ -8,40 +8,51 @@ from importlib.util import find_spec
 import numpy as np
 import pandas as pd
 import torch
-from measures import Pixels, classic, grey
-from network import FusionNet
-from scenes import Pair
 from skimage.measure import blur_effect
 from torch import Tensor
 
-from fuscore_metric import FuScore, predict
-from fuscore_metric.colour import luma, recolour
+from benchmarks.accuracy.triples import Pixels
+from benchmarks.reward.network import FusionNet
+from benchmarks.reward.scenes import Pair
+from fuscore_metric import FuScore, measure, predict
+from fuscore_metric.images.colour import luma, recolour
+from fuscore_metric.measures import catalogue
+from fuscore_metric.measures.grey import WHITE, luma_levels
 
-MEASURES = {"FuScore": True, "Qabf": True, "VIF": True, "SSIM": True, "EN": True, "SCD": True}
-MEASURES |= {"Nabf": False, "blur effect": False}
+CLASSIC = ("Qabf", "VIF", "SSIM", "EN", "SCD", "Nabf")
+MEASURES = {
+    "FuScore": True,
+    **{name: catalogue.MEASURES[name].higher_is_better for name in CLASSIC},
+    "blur effect": False,
+}
 """Whether higher is better. All but FuScore were not trained on; the last needs no reference
 (Crete et al. 2007, scikit-image)."""
 if find_spec("pyiqa"):
     MEASURES["pyiqa PIQE"] = False
 
+RESAMPLES = 2000
+
 
 class Evaluation:
     """All of `MEASURES` for one fusion after another."""
 
-    def __init__(self, judge: FuScore) -> None:
-        self.judge = judge
+    def __init__(self, model: FuScore) -> None:
+        self.model = model
         self.no_reference: Callable[[Pixels, Pixels, Pixels], dict[str, float]] = lambda *_: {}
         if "pyiqa PIQE" in MEASURES:
-            from no_reference import NoReference
+            from benchmarks.accuracy.no_reference import NoReference
 
             self.no_reference = NoReference()
 
     def __call__(self, pair: Pair, fused: Pixels) -> dict[str, float]:
         """Measure one fusion (H, W, 3) of a source pair."""
         ir, vis = pair[0][0].numpy(), pair[1].movedim(0, -1).numpy()
-        values = classic(ir, vis, fused) | self.no_reference(ir, vis, fused)
-        values["FuScore"] = predict(ir, vis, fused, model=self.judge).score.item()
-        values["blur effect"] = float(blur_effect(grey(fused) / 255))
+        values = self.no_reference(ir, vis, fused)
+        for name, value in measure(ir, vis, fused, names=CLASSIC, device="cpu").items():
+            values[name] = value.item()
+        values["FuScore"] = predict(ir, vis, fused, model=self.model).score.item()
+        levels = luma_levels(torch.from_numpy(fused).movedim(-1, 0)[None] / WHITE)
+        values["blur effect"] = float(blur_effect(levels[0, 0].numpy() / WHITE))
         return {name: values[name] for name in MEASURES}
 
 
@@ -58,7 +69,7 @@ def shown(fused: Tensor, vis: Tensor) -> Pixels:
     return np.asarray(pixels.movedim(0, -1).numpy())
 
 
-def summary(frame: pd.DataFrame, *, base: str, resamples: int = 2000) -> str:
+def summary(frame: pd.DataFrame, *, base: str) -> str:
     """Markdown: mean of each measure by `variant`, and the paired change from `base`.
 
     Intervals are 95 % percentiles over resampled scenes.
@@ -66,15 +77,15 @@ def summary(frame: pd.DataFrame, *, base: str, resamples: int = 2000) -> str:
     means = frame.groupby("variant", sort=False)[list(MEASURES)].mean()
     by_scene = {name: part.set_index("scene") for name, part in frame.groupby("variant")}
     rng = np.random.default_rng(0)
-    draws = rng.integers(len(by_scene[base]), size=(resamples, len(by_scene[base])))
+    draws = rng.integers(len(by_scene[base]), size=(RESAMPLES, len(by_scene[base])))
     arrows = [f"{name} {'↑' if better else '↓'}" for name, better in MEASURES.items()]
     lines = ["| variant | " + " | ".join(arrows) + " |", "|---" * (1 + len(arrows)) + "|"]
     for name in means.index:
         cells = []
-        for measure in MEASURES:
-            text = f"{means.loc[name, measure]:.3f}"
+        for column in MEASURES:
+            text = f"{means.loc[name, column]:.3f}"
             if name != base:
-                change = (by_scene[name][measure] - by_scene[base][measure]).to_numpy()
+                change = (by_scene[name][column] - by_scene[base][column]).to_numpy()
                 low, high = np.percentile(change[draws].mean(1), [2.5, 97.5])
                 text += f" ({change.mean():+.3f} [{low:+.3f}, {high:+.3f}])"
             cells.append(text)

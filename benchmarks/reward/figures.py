@@ -8,10 +8,11 @@ from pathlib import Path
 import matplotlib as mpl
 import numpy as np
 import pandas as pd
-from evaluation import fuse
 from matplotlib import pyplot as plt
-from network import FusionNet
-from scenes import Pair
+
+from benchmarks.reward.evaluation import fuse
+from benchmarks.reward.network import FusionNet
+from benchmarks.reward.scenes import Pair
 
 mpl.use("agg")
 CURVES = {

@@ -9,17 +9,19 @@ from dataclasses import dataclass
 from typing import TextIO
 
 import torch
-from network import FusionNet
 from torch import Tensor
 
+from benchmarks.reward.network import FusionNet
 from fuscore_metric import FuScore, FuScoreReward, TrustRegion
-from fuscore_metric.backbones.local_statistics import with_edges
-from fuscore_metric.colour import luma
+from fuscore_metric.backbones.lite.local_statistics import with_edges
+from fuscore_metric.images.colour import luma
 
 GRADIENT_WEIGHT = 4.0
 """Of the gradient term beside the intensity term: equal weights, as in SwinFusion, for a Sobel
 that is not divided by 4. With 10 a network of this size settled in a poor optimum and inverted
 targets."""
+
+WATCH = 10
 
 
 @dataclass(frozen=True)
@@ -61,18 +63,17 @@ def train(
     batches: Iterator[tuple[Tensor, Tensor]],
     variant: Variant,
     *,
-    judge: FuScore,
+    model: FuScore,
     steps: Iterable[int],
     learning_rate: float,
     log: TextIO,
-    watch: int = 10,
 ) -> None:
-    """Train a network; every `watch` steps a line of JSON says where it stands.
+    """Train a network; every `WATCH` steps a line of JSON says where it stands.
 
     The score of the batch is logged for networks that are not rewarded, too.
     """
-    reward = FuScoreReward(judge, trust_region=variant.trust_region)
-    plain = FuScoreReward(judge)
+    reward = FuScoreReward(model, trust_region=variant.trust_region)
+    plain = FuScoreReward(model)
     optimizer = torch.optim.Adam(network.parameters(), lr=learning_rate)
     start = time.perf_counter()
     for step in steps:
@@ -87,7 +88,7 @@ def train(
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        if step % watch == 0 or step == 1:
+        if step % WATCH == 0 or step == 1:
             with torch.no_grad():
                 score = plain(ir, vis, fused).mean().item()
             line = {"variant": variant.name, "step": step, "usual": usual.item(), "score": score}

@@ -36,4 +36,5 @@ class FusionNet(nn.Module):
         coarse = F.leaky_relu(self.deep(F.leaky_relu(self.down(fine), 0.1)), 0.1)
         coarse = F.interpolate(coarse, fine.shape[-2:], mode="bilinear", align_corners=False)
         merged = F.leaky_relu(self.merge(torch.cat([fine, coarse], dim=1)), 0.1)
-        return self.leave(merged).sigmoid()
+        fused: Tensor = self.leave(merged).sigmoid()
+        return fused

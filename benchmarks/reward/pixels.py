@@ -6,12 +6,13 @@ A network can only do what its few weights allow for all scenes at once. Pixels 
 from __future__ import annotations
 
 import torch
-from evaluation import Pixels, shown
-from network import FusionNet
-from scenes import Pair
 
+from benchmarks.accuracy.triples import Pixels
+from benchmarks.reward.evaluation import shown
+from benchmarks.reward.network import FusionNet
+from benchmarks.reward.scenes import Pair
 from fuscore_metric import FuScore, FuScoreReward, TrustRegion
-from fuscore_metric.colour import luma
+from fuscore_metric.images.colour import luma
 
 STEPS = 30
 LEARNING_RATE = 2 / 255
@@ -23,14 +24,14 @@ GUARDS: dict[str, TrustRegion | None] = {
 }
 
 
-def climbed(network: FusionNet, pair: Pair, judge: FuScore) -> dict[str, Pixels]:
+def climbed(network: FusionNet, pair: Pair, model: FuScore) -> dict[str, Pixels]:
     """Fusions (H, W, 3) by guard, from what the network makes of the pair."""
     ir, vis = (image[None].float() / 255 for image in pair)
     with torch.no_grad():
         start = network(ir, luma(vis))
     found = {}
     for name, guard in GUARDS.items():
-        reward = FuScoreReward(judge, trust_region=guard)
+        reward = FuScoreReward(model, trust_region=guard)
         reference = {"reference": start} if "start" in name else {}
         fused = start.clone().requires_grad_()
         optimizer = torch.optim.Adam([fused], lr=LEARNING_RATE)

@@ -1,6 +1,6 @@
 """Does FuScore as a reward make better fusions, also by measures that nobody trained on?
 
-    python benchmarks/reward/proof.py --data ../shared/data --out runs/reward
+    python -m benchmarks.reward.proof --data ../shared/data --out runs/reward
 
 One small network is trained with a usual intensity and gradient loss. From there it goes on in
 three ways for the same number of steps on the same crops: with the usual loss alone, with the
@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import time
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -27,19 +26,17 @@ from typing import Any
 
 import pandas as pd
 import torch
+from fuscore_training.labels.proxy_ratings import Scene
 
-ROOT = Path(__file__).parents[2]
-sys.path.insert(0, str(ROOT / "benchmarks" / "accuracy"))  # the measures live there
-
-from evaluation import Evaluation, fuse, summary  # noqa: E402
-from figures import draw_curves, draw_pictures  # noqa: E402
-from fuscore_training.proxy_ratings import Scene  # noqa: E402
-from learning import Variant, train  # noqa: E402
-from network import FusionNet  # noqa: E402
-from pixels import STEPS, climbed  # noqa: E402
-from scenes import crops, evenly, read_pair, training_and_test  # noqa: E402
-
-from fuscore_metric import FuScore, TrustRegion  # noqa: E402
+from benchmarks import EXAMPLE, REPOSITORY
+from benchmarks.accuracy.triples import evenly
+from benchmarks.reward.evaluation import Evaluation, fuse, summary
+from benchmarks.reward.figures import draw_curves, draw_pictures
+from benchmarks.reward.learning import Variant, train
+from benchmarks.reward.network import FusionNet
+from benchmarks.reward.pixels import STEPS, climbed
+from benchmarks.reward.scenes import crops, read_pair, training_and_test
+from fuscore_metric import FuScore, TrustRegion
 
 START = Variant("start")
 VARIANTS = (
@@ -48,7 +45,6 @@ VARIANTS = (
     Variant("+ reward, unguarded", reward_weight=1.0),
 )
 PICTURED = ("VIFB/manlight", "TNO/35", "RoadScene/FLIR_04269")
-EXAMPLE = ROOT / "fuscore_metric" / "assets" / "example"
 
 
 def train_one(variant: Variant, options: argparse.Namespace) -> Path:
@@ -71,7 +67,7 @@ def train_one(variant: Variant, options: argparse.Namespace) -> Path:
             network,
             batches,
             variant,
-            judge=FuScore.from_pretrained(),
+            model=FuScore.from_pretrained(),
             steps=range(first, last + 1),
             learning_rate=2e-3 if begin else 1e-3,
             log=log,
@@ -94,9 +90,9 @@ def evaluate_one(scene: Scene, options: argparse.Namespace) -> list[dict[str, An
 def climb_one(scene: Scene, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Let the pixels of a held-out scene climb under every guard, in a process of its own."""
     torch.set_num_threads(1)
-    judge, pair = FuScore.from_pretrained(), read_pair(scene)
-    evaluation, network = Evaluation(judge), load_networks(options)[START.name]
-    fusions = {START.name: fuse(network, pair)} | climbed(network, pair, judge)
+    model, pair = FuScore.from_pretrained(), read_pair(scene)
+    evaluation, network = Evaluation(model), load_networks(options)[START.name]
+    fusions = {START.name: fuse(network, pair)} | climbed(network, pair, model)
     return [
         {"scene": scene.name, "variant": name} | evaluation(pair, fused)
         for name, fused in fusions.items()
@@ -184,7 +180,7 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     add = parser.add_argument
     add("--data", type=Path, required=True, help="folder of real source pairs")
     add("--out", type=Path, required=True, help="folder of results")
-    add("--split", type=Path, default=ROOT / "training" / "recipes" / "split.yaml")
+    add("--split", type=Path, default=REPOSITORY / "training" / "recipes" / "split.yaml")
     add("--start", type=int, default=800, help="steps with the usual loss that all have in common")
     add("--steps", type=int, default=600, help="steps of each variant from there")
     add("--batch", type=int, default=4, help="crops a step")

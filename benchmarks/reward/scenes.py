@@ -7,13 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from fuscore_training.classic_fusions import to_bytes
-from fuscore_training.proxy_ratings import Scene, find_scenes, read_image
+from fuscore_training.fusions.classic import to_bytes
+from fuscore_training.labels.proxy_ratings import Scene, find_scenes, read_image
 from fuscore_training.split import read_split
 from torch import Tensor
-from triples import evenly
-
-__all__ = ["Pair", "crops", "evenly", "read_pair", "training_and_test"]
 
 Pair = tuple[Tensor, Tensor]
 """(1, H, W) ir luma and (3, H, W) vis, both uint8."""
@@ -43,7 +40,7 @@ def crops(pairs: Sequence[Pair], *, side: int, batch: int, seed: int) -> Iterato
     """
     rng = np.random.default_rng(seed)
     while True:
-        chosen = [_crop(pairs[rng.integers(len(pairs))], side, rng) for _ in range(batch)]
+        chosen = [_crop(pairs[int(rng.integers(len(pairs)))], side, rng) for _ in range(batch)]
         ir, vis = (torch.stack([one[k] for one in chosen]) for k in (0, 1))
         yield ir.float() / 255, vis.float() / 255
 

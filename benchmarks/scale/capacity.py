@@ -1,4 +1,4 @@
-"""Measured sizes and stated rates -> what a million and a milliard triples would take, on paper.
+"""Measured sizes and stated rates -> what a million and a billion triples would take, on paper.
 
 Nothing here was run at that size, or on a GPU.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import resource
-import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -19,11 +18,9 @@ import pyarrow as pa
 from PIL import Image
 from pyarrow import parquet
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from fuscore_metric.engines import on_ray
-from fuscore_metric.manifest import COLUMNS, read_table
 from fuscore_metric.results.parts import Plan, read_parts
+from fuscore_metric.runs import on_ray
+from fuscore_metric.runs.manifest import COLUMNS, read_table
 
 SIZES = (10**6, 10**9)
 FUSIONS = 16
@@ -117,7 +114,7 @@ def measure(data: Path, run: Path) -> Measured:
 def _manifest_row(triples: pa.Table) -> float:
     with tempfile.TemporaryDirectory() as folder:
         parquet.write_table(triples, path := Path(folder) / "m.parquet")
-        return path.stat().st_size / triples.num_rows
+        return path.stat().st_size / int(triples.num_rows)
 
 
 def _driver_row(triples: pa.Table, rows: int) -> float:
@@ -133,7 +130,7 @@ def _driver_row(triples: pa.Table, rows: int) -> float:
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         read_table(path)
         after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return (after - before) * 1024 / (again * triples.num_rows)
+    return float((after - before) * 1024 / (again * triples.num_rows))
 
 
 def inputs(m: Measured) -> list[tuple[str, str]]:
@@ -172,7 +169,7 @@ def capacity(m: Measured) -> list[tuple[str, Callable[[int], str]]]:
         lines += [
             (
                 f"{model.name}: hours of a machine of two CPU threads, sources shared",
-                lambda n, model=model: f"{n * model.cpu_seconds / 3600:,.0f}",
+                _times(model.cpu_seconds / 3600),
             )
         ]
         for shared in (False, True):
@@ -184,7 +181,7 @@ def capacity(m: Measured) -> list[tuple[str, Callable[[int], str]]]:
                 (
                     f"{model.name}: GPU hours, sources {sources} ({rate * 3600:,.0f} triples/hour; "
                     f"{threads})",
-                    lambda n, rate=rate: f"{n / rate / 3600:,.1f}",
+                    _times(1 / rate / 3600, ".1f"),
                 )
             ]
     for shared in (False, True):
@@ -193,24 +190,24 @@ def capacity(m: Measured) -> list[tuple[str, Callable[[int], str]]]:
         lines += [
             (
                 f"CPU thread hours of decoding, sources {sources}",
-                lambda n, files=files: f"{n * files * DECODE_SECONDS / 3600:,.1f}",
+                _times(files * DECODE_SECONDS / 3600, ".1f"),
             ),
             (
                 f"openings of files, sources {sources}",
-                lambda n, files=files: f"{n * files * OPENINGS:,.0f}",
+                _times(files * OPENINGS),
             ),
         ]
         lines += [
             (
                 f"image bytes read, {suffix[1:].upper()}, sources {sources}, GiB",
-                lambda n, suffix=suffix, shared=shared: f"{n * m.read(suffix, shared) / GIB:,.0f}",
+                _times(m.read(suffix, shared) / GIB),
             )
             for suffix in (".jpg", ".png")
         ]
     return [
         *lines,
-        ("manifest in Parquet, GiB", lambda n: f"{n * m.manifest_row / GIB:,.2f}"),
-        ("shuffle, GiB", lambda n: f"{n * m.shuffled_row / GIB:,.2f}"),
+        ("manifest in Parquet, GiB", _times(m.manifest_row / GIB, ".2f")),
+        ("shuffle, GiB", _times(m.shuffled_row / GIB, ".2f")),
         ("buckets", lambda n: f"{buckets(n):,}"),
         ("partitions of the shuffle", lambda n: f"{partitions(n):,}"),
         (
@@ -219,7 +216,7 @@ def capacity(m: Measured) -> list[tuple[str, Callable[[int], str]]]:
         ),
         ("objects of the shuffle", lambda n: f"{objects(n):,}"),
         ("part files, if a bucket takes less than 30 s", lambda n: f"{buckets(n):,}"),
-        ("parts, GiB", lambda n: f"{n * m.part_row / GIB:,.2f}"),
+        ("parts, GiB", _times(m.part_row / GIB, ".2f")),
         ("driver: manifest it checks, GiB", lambda n: _checked(n, m)),
         (
             "driver: the shuffle's objects, GiB",
@@ -227,9 +224,13 @@ def capacity(m: Measured) -> list[tuple[str, Callable[[int], str]]]:
         ),
         (
             "look-ups of files when all is done and it is started again, hours of an actor",
-            lambda n: f"{3 * n / STATS_A_SECOND / 3600:,.1f}",
+            _times(3 / STATS_A_SECOND / 3600, ".1f"),
         ),
     ]
+
+
+def _times(factor: float, digits: str = ".0f") -> Callable[[int], str]:
+    return lambda n: f"{n * factor:,{digits}}"
 
 
 def _checked(rows: int, m: Measured) -> str:
@@ -246,8 +247,8 @@ def main() -> None:
     arguments = parser.parse_args()
     m = measure(arguments.data, arguments.run)
     print("| measured | |\n|---|---|")
-    for what, value in inputs(m):
-        print(f"| {what} | {value} |")
+    for what, number in inputs(m):
+        print(f"| {what} | {number} |")
     print(f"\n| triples | {' | '.join(f'{n:,}' for n in SIZES)} |\n|---|---|---|")
     for what, value in capacity(m):
         print(f"| {what} | {' | '.join(value(n) for n in SIZES)} |")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -17,15 +16,13 @@ import pyarrow as pa
 import torch
 from pyarrow import parquet
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from fuscore_metric.cli._run import Scoring, score_into
-from fuscore_metric.engines.on_ray import score_manifest
-from fuscore_metric.folders import match_folders, method_folders
-from fuscore_metric.manifest import read_manifest
 from fuscore_metric.results.read import read_results
 from fuscore_metric.results.rows import Entry
 from fuscore_metric.results.run_folder import RunFolder
+from fuscore_metric.runs.folders import match_folders, method_folders
+from fuscore_metric.runs.manifest import read_manifest
+from fuscore_metric.runs.on_ray import score_manifest
+from fuscore_metric.runs.scoring import Scoring, score_into
 
 SCORING = Scoring("embedded", None, "overall", "cpu", None, batch_size=8)
 
@@ -44,7 +41,7 @@ def local(manifest: Path, out: Path) -> float:
     begun = time.perf_counter()
     settings = SCORING.describe(ir=str(manifest), vis=str(manifest))
     with RunFolder(out, settings) as folder:
-        score_into(folder, read_manifest(manifest), SCORING, progress=False)
+        score_into(folder, read_manifest(manifest), SCORING)
     return time.perf_counter() - begun
 
 

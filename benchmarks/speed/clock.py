@@ -11,6 +11,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from benchmarks.speed.work import Rates
 MIB = 2**20
 _MATRIX_SIDES = {"cpu": (1024, 2048, 4096), "cuda": (4096, 8192)}
 _COPIED = 64 * MIB  # numbers: far more than any cache holds
-
+RATE_ROUNDS = 4
 
 CPU = torch.device("cpu")
 
@@ -60,7 +61,7 @@ def median_seconds(
     """Median wall time of a call, after one that warms up.
 
     Args:
-        call: What is timed; whether gradients are kept is its own business.
+        call: What is timed; it decides itself whether gradients are kept.
         device: Where it computes.
         least: Seconds to go on for.
         rounds: How often at least; ten times as often at most.
@@ -91,7 +92,6 @@ def resident_growth(call: Callable[[], object]) -> int:
 
 def matmul_rate(
     dtype: torch.dtype = torch.float32,
-    rounds: int = 4,
     *,
     device: torch.device = CPU,
     sides: Sequence[int] = (),
@@ -100,15 +100,15 @@ def matmul_rate(
     found = []
     for side in sides or _MATRIX_SIDES[device.type]:
         a, b = torch.rand(2, side, side, device=device).to(dtype)
-        best = best_seconds({"": lambda a=a, b=b: a @ b}, rounds, device)[""]
+        best = best_seconds({"": partial(torch.matmul, a, b)}, RATE_ROUNDS, device)[""]
         found.append(2 * side**3 / best)
     return max(found)
 
 
-def copy_rate(rounds: int = 4) -> float:
+def copy_rate() -> float:
     """Bytes a second that adding to a large tensor reads and writes."""
     numbers = torch.zeros(_COPIED)
-    best = best_seconds({"": lambda: numbers.add_(1)}, rounds)[""]
+    best = best_seconds({"": lambda: numbers.add_(1)}, RATE_ROUNDS)[""]
     return 2 * 4 * _COPIED / best
 
 
@@ -158,7 +158,7 @@ def measure(
     Args:
         benchmark: pytest-benchmark's fixture.
         call: What is timed; it runs once before.
-        triples: How many it judges.
+        triples: How many it scores.
         rounds: How often.
         group: Stage or task.
         note: What is done.

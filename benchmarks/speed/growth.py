@@ -1,4 +1,4 @@
-"""How time and memory grow: python benchmarks/speed/growth.py --out benchmarks/speed/growth.png.
+"""How time and memory grow: python -m benchmarks.speed.growth --out benchmarks/speed/growth.png.
 
 Against candidates of one source pair, side of a square image, and triples in a batch. Beside each
 fitted exponent of time stands that of the counted multiply-adds, fitted to the same points: what
@@ -8,7 +8,6 @@ the computation itself grows by.
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from io import BytesIO
@@ -20,8 +19,6 @@ from matplotlib import pyplot as plt
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.speed.clock import best_seconds, caption, peak_mebibytes
 from benchmarks.speed.models import MODELS

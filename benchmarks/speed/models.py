@@ -1,26 +1,21 @@
-"""The judges that are timed: the embedded one, and a random Qwen-VL of a tenth of a billion.
+"""The models that are timed: the embedded one, and a random Qwen-VL of a tenth of a billion.
 
 No real Qwen weights are needed to learn how long a shape takes, so the second is random, with a
-small tokenizer of Qwen's own kind; its scores mean nothing. `python benchmarks/speed/models.py`
+small tokenizer of Qwen's own kind; its scores mean nothing. `python -m benchmarks.speed.models`
 prints how many parameters each part has.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import torch
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
-from fuscore_training.tuning import part_of
+from fuscore_training.large.tuning import part_of
 
 from benchmarks.full_size.shapes import Shape
-from benchmarks.tiny_qwen import SMALL, VOCABULARY, tiny_backbone, tokenizer
+from benchmarks.tiny_qwen import SMALL, VOCABULARY, qwen_class, tiny_backbone, tokenizer
 from fuscore_metric import FuScore, FuScoreSpec
-from fuscore_metric.backbones import backbone_class
+from fuscore_metric.backbones.qwen.qwen_vl import QwenVL
 
 TENTH = Shape(
     family="qwen3_vl",
@@ -66,7 +61,7 @@ def tenth(dtype: torch.dtype = torch.float32, **preprocessing: int) -> FuScore:
     """A random Qwen3-VL of 0.1 billion parameters, with the default pixel budget unless given."""
     torch.manual_seed(0)
     model = TENTH.model(device="cpu", dtype=torch.float32).eval()
-    backbone = backbone_class(TENTH.family)(model, tokenizer(), preprocessing).to(dtype)
+    backbone = qwen_class(TENTH.family)(model, tokenizer(), preprocessing).to(dtype)
     return FuScore(backbone, FuScoreSpec("0.1 B", TENTH.family, backbone.preprocessing, "none"))
 
 
@@ -81,9 +76,9 @@ MODELS: dict[str, Callable[..., FuScore]] = {"embedded": embedded, "0.1B": tenth
 
 def parameters(model: FuScore) -> dict[str, int]:
     """Parameters of a Qwen-VL by part, and of its word embedding, which is also its head."""
-    inner = model.backbone.model  # type: ignore[attr-defined]
+    assert isinstance(model.backbone, QwenVL)
     found: dict[str, int] = {}
-    for name, parameter in inner.named_parameters():
+    for name, parameter in model.backbone.model.named_parameters():
         part = "words" if "embed_tokens" in name else part_of(name)
         found[part] = found.get(part, 0) + parameter.numel()
     return found

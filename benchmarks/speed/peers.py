@@ -5,7 +5,7 @@
   a model's forward gives them unless told otherwise), softmax, five words picked out. The backbone
   is the same object, so that it also has whatever is fast within it; the random 0.1B has 509 words
   where a real one has 151,936, which spares this way most of its head. Such code has no batching.
-- `classic.py`: the ten classic measures of the accuracy benchmark, in numpy, scipy and
+- `plain.py`: nine classic measures as evaluators in Python compute them, in numpy, scipy and
   scikit-image; on one thread as scripts do, or in several processes.
 - `VitReward`: ViT-L/16 at 384 pixels on each of the three images, and an encoder of the size of
   ViT-L over all tokens of the three, with a linear head; random weights. Pillow resizes. Batched,
@@ -14,7 +14,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -26,12 +25,10 @@ from torch import Tensor, nn
 from transformers import ViTConfig, ViTModel
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
-
 from benchmarks.speed.scenes import Triple
 from fuscore_metric import FuScore
-from fuscore_metric.backbones.lite_llama import LiteLlama
-from fuscore_metric.backbones.qwen_vl import QwenVL
+from fuscore_metric.backbones.lite.lite_llama import LiteLlama
+from fuscore_metric.backbones.qwen.qwen_vl import QwenVL
 from fuscore_metric.prompts import DEFAULT_ASPECT
 
 LEVEL_VALUES = (1.0, 2.0, 3.0, 4.0, 5.0)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
@@ -17,13 +16,10 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-sys.path.insert(0, str(Path(__file__).parents[2]))
+from benchmarks import EXAMPLE, REPOSITORY
+from fuscore_metric.images.checks import to_batch
+from fuscore_metric.images.lazy import load_triples
 
-from fuscore_metric.images import to_batch
-from fuscore_metric.pictures import load_triples
-
-REPOSITORY = Path(__file__).parents[2]
-EXAMPLE = REPOSITORY / "fuscore_metric" / "assets" / "example"
 SCENE = "labMan"
 """640x480, like most fusion test sets."""
 Triple = tuple[Path, Path, Path]
@@ -65,11 +61,21 @@ def scene(data: Path, count: int) -> Scene:
     return Scene(ir, vis, list(islice(cycle(fusions), count)), real=False)
 
 
+def vifb(data: Path) -> list[Triple]:
+    """All triples of VIFB, scene by scene; without them those of the packaged example."""
+    triples = []
+    for fused in sorted((data / "VIFB" / "fused").glob("*/*"), key=lambda path: path.stem):
+        ir, vis = (next((data / "VIFB" / kind).glob(f"{fused.stem}.*")) for kind in ("ir", "vis"))
+        triples.append((ir, vis, fused))
+    example = EXAMPLE / "ir.png", EXAMPLE / "vis.png"
+    return triples or [(*example, path) for path in sorted(EXAMPLE.glob("fused_*.png"))]
+
+
 def separate_triples(data: Path, count: int, folder: Path) -> list[Triple]:
     """Triples that share no source, as copies of files in `folder`: nothing is read once for two.
 
     MSRS has few fusions at hand; where there is none, the visible image stands for it: decoding
-    and judging take the same time.
+    and scoring take the same time.
     """
     triples = []
     sources = sorted((data / "MSRS" / "ir").glob("*.png"))

@@ -1,4 +1,4 @@
-"""What reading the sources once saves: python benchmarks/speed/shared.py.
+"""What reading the sources once saves: python -m benchmarks.speed.shared.
 
 Sixteen candidates of one scene in memory, in one batch: `rank`, which reads the sources once, and
 the same as sixteen triples that share nothing, taking turns in one run. Two limits stand beside the
@@ -15,21 +15,19 @@ The work is linear in the candidates, so it is counted for one and two of them.
 from __future__ import annotations
 
 import argparse
-import sys
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.speed.clock import best_seconds, caption, rates
 from benchmarks.speed.models import MODELS, tenth
 from benchmarks.speed.scenes import data_folder, scene
 from benchmarks.speed.work import Rates, work
 from fuscore_metric import FuScore, rank
-from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT
+from fuscore_metric.prompts import ALL_ASPECTS, DEFAULT_ASPECT, run_aspects
 
 CANDIDATES = 16
 Images = tuple[Tensor, Tensor, Tensor]
@@ -65,14 +63,15 @@ def independent(model: FuScore, images: Images, aspect: str) -> Tensor:
     """Scores of triples that share nothing."""
     ir, vis, fused = images
     sources = (image.repeat(len(fused), 1, 1, 1) for image in (ir, vis))
-    scores: Tensor = model(*sources, fused, aspect=aspect).score
+    scores: Tensor = model(*sources, fused, aspects=run_aspects(aspect)).score
     return scores
 
 
 def shared(model: FuScore, images: Images, aspect: str) -> Tensor:
     """Scores of the same with the sources read once."""
     ir, vis, fused = images
-    return rank(ir, vis, fused, model=model, aspect=aspect, batch_size=len(fused)).score
+    aspects = run_aspects(aspect)
+    return rank(ir, vis, fused, model=model, aspects=aspects, batch_size=len(fused)).score
 
 
 def measure(model: FuScore, images: Images, aspect: str, rounds: int, machine: Rates) -> Saving:
@@ -102,9 +101,7 @@ def limit(model: FuScore, images: Images, aspect: str, machine: Rates) -> tuple[
     more = len(fused) - 1
     flops, seconds = [], []
     for way in (independent, shared):
-        one, two = (
-            work(lambda n=n, way=way: way(model, (ir, vis, fused[:n]), aspect)) for n in (1, 2)
-        )
+        one, two = (work(partial(way, model, (ir, vis, fused[:n]), aspect)) for n in (1, 2))
         flops.append(one.flops + more * (two.flops - one.flops))
         first, second = one.seconds(machine), two.seconds(machine)
         seconds.append(first + more * (second - first))

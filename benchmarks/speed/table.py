@@ -1,4 +1,4 @@
-"""Run all benchmarks and print one markdown table: python benchmarks/speed/table.py.
+"""Run all benchmarks and print one markdown table: python -m benchmarks.speed.table.
 
 With `--json` of an earlier run, only the table.
 """
@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parent
-REPOSITORY = FOLDER.parents[1]
+from benchmarks import REPOSITORY
+
+FOLDER = Path(__file__).parent / "benches"
 ORDER = ("decode", "prepare", "vision", "prefix", "candidate", "head")
 
 
@@ -48,7 +49,7 @@ def table(benchmarks: Sequence[Mapping[str, Any]]) -> str:
     for one in found:
         fastest[one["group"]] = min(_each(one), fastest.get(one["group"], float("inf")))
     lines = [_caption(found[0]["extra_info"]), ""]
-    lines += ["| stage or task | what | s a triple | over the fastest | GFLOP/s | peak, MiB |"]
+    lines += ["| stage or task | what | s per triple | over the fastest | GFLOP/s | peak, MiB |"]
     lines += ["|---|---|---|---|---|---|"]
     for one in found:
         info, each = one["extra_info"], _each(one)

@@ -1,4 +1,4 @@
-"""Triples a second, and what files cost: python benchmarks/speed/throughput.py.
+"""Triples a second, and what files cost: python -m benchmarks.speed.throughput.
 
 By batch size, by image size, mixed sizes in one call, and the share of preprocessing in the time of
 a triple at batch 8 from real files. No triple shares a source with another, but in the last row.
@@ -7,15 +7,12 @@ a triple at batch 8 from real files. No triple shares a source with another, but
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.speed.clock import best_seconds, caption
 from benchmarks.speed.models import MODELS
@@ -27,7 +24,7 @@ from benchmarks.speed.scenes import (
     separate_triples,
 )
 from fuscore_metric import FuScore, score
-from fuscore_metric.pictures import load_triples
+from fuscore_metric.images.lazy import load_triples
 
 BATCHES = (1, 2, 4, 8, 16, 32)
 SIZES = ((256, 256), (480, 640), (768, 1024), (1024, 1280))
@@ -69,18 +66,18 @@ def mixed(
     together = [triple for row in zip(*groups, strict=True) for triple in row]  # sizes alternate
     found: list[Tensor] = []
 
-    def judge(triples: Sequence[tuple[Tensor, ...]]) -> Tensor:
+    def scored(triples: Sequence[tuple[Tensor, ...]]) -> Tensor:
         ir, vis, fused = (list(column) for column in zip(*triples, strict=True))
         return score(ir, vis, fused, model=model, batch_size=batch)
 
     best = best_seconds(
         {
-            "together": lambda: found.append(judge(together)),
-            "apart": lambda: [judge(group) for group in groups],
+            "together": lambda: found.append(scored(together)),
+            "apart": lambda: [scored(group) for group in groups],
         },
         rounds,
     )
-    alone = torch.cat([judge([triple]) for triple in together])
+    alone = torch.cat([scored([triple]) for triple in together])
     return best["together"], best["apart"], float((found[-1] - alone).abs().max())
 
 

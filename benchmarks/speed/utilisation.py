@@ -1,4 +1,4 @@
-"""How much of the machine the model uses: python benchmarks/speed/utilisation.py.
+"""How much of the machine the model uses: python -m benchmarks.speed.utilisation.
 
 The multiply-adds of a batch of eight triples, a second, over those of the fastest large matrix
 product in the same run, by the same threads and in the same dtype; as a whole and by stage. With
@@ -8,17 +8,13 @@ product in the same run, by the same threads and in the same dtype; as a whole a
 from __future__ import annotations
 
 import argparse
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
-
-sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from benchmarks.speed.clock import best_seconds, caption, matmul_rate
 from benchmarks.speed.models import MODELS
@@ -132,7 +128,8 @@ def main() -> None:
         )
         print(f"matrix product {rate / 1e9:.0f} GFLOP/s\n")
         print(
-            "| stage | s a batch | GFLOP a triple | GFLOP/s | utilisation |\n|---|---|---|---|---|"
+            "| stage | s per batch | GFLOP per triple | GFLOP/s | utilisation |\n"
+            "|---|---|---|---|---|"
         )
         for stage, found in stages(model, given.rounds).items():
             each = found.flops / BATCH / 1e9

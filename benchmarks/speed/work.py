@@ -53,7 +53,7 @@ class Work(TorchDispatchMode):
     """
 
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self.operations: list[tuple[int, int]] = []
 
     @property
@@ -127,7 +127,7 @@ def _bytes(func: Any, given: Any, made: Any) -> int:
 
 
 def _place(tensor: Tensor) -> int:
-    return tensor.untyped_storage()._cdata
+    return int(tensor.untyped_storage()._cdata)
 
 
 def _size(tensor: Tensor) -> int:

@@ -9,9 +9,10 @@ if TYPE_CHECKING:
     from fuscore_metric.backbones.base import Backbone
 
 FAMILIES: dict[str, str] = {
-    "lite_llama": "fuscore_metric.backbones.lite_llama:LiteLlama",
-    "qwen2_5_vl": "fuscore_metric.backbones.qwen2_5_vl:Qwen25VL",
-    "qwen3_vl": "fuscore_metric.backbones.qwen3_vl:Qwen3VL",
+    "lite_llama": "fuscore_metric.backbones.lite.lite_llama:LiteLlama",
+    "llava": "fuscore_metric.backbones.llava.llava:Llava",
+    "qwen2_5_vl": "fuscore_metric.backbones.qwen.qwen2_5_vl:Qwen25VL",
+    "qwen3_vl": "fuscore_metric.backbones.qwen.qwen3_vl:Qwen3VL",
 }
 """Family name in `fuscore.json` -> where its class is."""
 

@@ -13,32 +13,55 @@ from torch import Tensor, nn
 from typing_extensions import Self
 
 from fuscore_metric.backbones.prompt_tree import Prefix
-from fuscore_metric.checkpoint import CheckpointError
-from fuscore_metric.own_terms import own_terms
-from fuscore_metric.placement import check_half
+from fuscore_metric.compute.own_terms import own_terms
+from fuscore_metric.compute.placement import check_half
+from fuscore_metric.errors import CheckpointError
 
 INT8 = "int8"
 QUANTIZE = ("4bit", "8bit", INT8)
 
 Encoded = dict[str, Tensor]
-"""What a backbone makes of a batch of triples before the question; its contents are its own."""
+"""A batch of triples as a backbone encodes it, before the question; the keys are the family's."""
 
 
 def own_pairs(pairs: int, fused: int) -> Tensor:
     """The source pair of each fused image, where there is one pair for all or one for each.
 
-    On the CPU, like every `pair` that a backbone is given.
+    It is on the CPU, like every `pair` that a backbone is given.
 
     Raises:
-        ValueError: Neither.
+        ValueError: There is neither one pair nor one for each.
     """
     if pairs not in (1, fused):
         raise ValueError(f"Expected one source pair, or one for each of {fused}, got {pairs}")
     return torch.arange(fused) * (pairs > 1)
 
 
+def checked_pairs(pair: Tensor | None, count: int, fused: int) -> Tensor:
+    """The source pair of each fused image, on the CPU.
+
+    Args:
+        pair: (N,) int64, or None for one pair for all or one for each.
+        count: U, the number of source pairs.
+        fused: N.
+
+    Raises:
+        ValueError: `pair` does not fit.
+    """
+    if pair is None:
+        return own_pairs(count, fused)
+    if pair.dtype != torch.int64 or tuple(pair.shape) != (fused,):
+        raise ValueError(
+            f"Expected `pair` as ({fused},) int64, got {tuple(pair.shape)} {pair.dtype}"
+        )
+    pair = pair.cpu()
+    if not 0 <= int(pair.min()) <= int(pair.max()) < count:
+        raise ValueError(f"Expected `pair` with values in [0, {count}), got {pair.tolist()}")
+    return pair
+
+
 def no_autocast(device: torch.device) -> AbstractContextManager[None]:
-    """Let dtypes decide what is computed in which, whatever the caller's autocast says."""
+    """Compute in the dtypes of the tensors, whatever the caller's autocast asks for."""
     if not torch.amp.is_autocast_available(device.type):
         return nullcontext()
     off: AbstractContextManager[None] = torch.autocast(device.type, enabled=False)
@@ -58,12 +81,12 @@ def in_its_dtype(fn: Callable[[Tensor], Tensor]) -> Callable[[Tensor], Tensor]:
 class Backbone(nn.Module, ABC):
     """A multimodal LLM that reads ir, vis and fused and answers with a level word.
 
-    The work is cut where training and scoring want to share it. The vision part sees the sources
-    (`encode_sources`), then what is judged against them (`encode_fused`); the language part reads
-    the prompt up to `fused` (`read_sources`), then `fused` and the questions (`aspect_logits`). All
+    The work is cut where training and scoring share it. The vision part encodes the sources
+    (`encode_sources`), then the fused images (`encode_fused`); the language part reads the prompt
+    up to `fused` (`read_sources`), then `fused` and the questions (`aspect_logits`). All four steps
     are differentiable with respect to the images.
 
-    U source pairs have N fused images; `pair` (N,) says which belongs to which.
+    U source pairs have N fused images; `pair` (N,) holds the source pair of each.
 
     Attributes:
         family: Name in `fuscore.json`.
@@ -79,21 +102,21 @@ class Backbone(nn.Module, ABC):
 
     def __init__(self) -> None:
         super().__init__()
-        # In a list: as a submodule, every weight would appear twice, under another name.
+        # It is in a list, because the weights of a submodule would appear twice, under two names.
         self._adapters: list[Any] = []
 
     @property
     def adapter(self) -> Any:
-        """Peft's view of the model; None without an adapter."""
+        """The model as peft wraps it; None without an adapter."""
         return self._adapters[0] if self._adapters else None
 
     def hold_adapter(self, adapter: Any) -> None:
-        """Remember peft's view of a model that has an adapter in it already; None to forget it."""
+        """Remember peft's wrapper of a model that has an adapter already; None to forget it."""
         self._adapters[:] = [] if adapter is None else [adapter]
 
     @abstractmethod
     def encode_sources(self, ir: Tensor, vis: Tensor) -> Any:
-        """See U source pairs: what `encode_fused` needs of them; its contents are the family's own.
+        """Encode U source pairs for `encode_fused`; each family has its own form.
 
         Args:
             ir: (U, 3, H, W) in [0, 1].
@@ -102,7 +125,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def encode_fused(self, sources: Any, fused: Tensor, pair: Tensor) -> Encoded:
-        """See fused images beside their sources.
+        """Encode fused images beside their sources.
 
         Args:
             sources: What `encode_sources` returned; may be used again for other fused images.
@@ -131,13 +154,13 @@ class Backbone(nn.Module, ABC):
     ) -> Tensor:
         """Ask for several aspects: (N, A, 5) logits of the level words, worst first.
 
-        The images are read once for all questions. Only the last position of each question, and
+        The images are encoded once for all questions. Only the last position of each question, and
         only five rows of the vocabulary head, are computed.
 
         Args:
             encoded: What `encode` or `encode_fused` returned.
             aspects: A of `prompts.ASPECTS`.
-            prefix: What `read_sources` made of the same source pairs; read anew without.
+            prefix: What `read_sources` returned for the same source pairs; computed anew if None.
 
         Raises:
             ValueError: An unknown aspect.
@@ -149,7 +172,7 @@ class Backbone(nn.Module, ABC):
 
     @abstractmethod
     def save(self, directory: Path) -> None:
-        """Write weights (safetensors), architecture and tokenizer; `fuscore.json` is not ours."""
+        """Write weights (safetensors), architecture and tokenizer; not `fuscore.json`."""
 
     @classmethod
     @abstractmethod
@@ -176,7 +199,7 @@ class Backbone(nn.Module, ABC):
     def check_options(
         cls, *, device_map: str | dict[str, Any] | None, quantize: str | None
     ) -> None:
-        """Refuse options of `load` that are not for this family.
+        """Refuse options of `load` that this family does not have.
 
         Raises:
             ValueError: A small family was asked to spread or quantise, or in an unknown way.
@@ -219,7 +242,7 @@ class Backbone(nn.Module, ABC):
         """Bring the linear layers to 8 bits, in place, for a CPU: faster, without gradients.
 
         Raises:
-            ValueError: Not in this family.
+            ValueError: This family has no 8-bit layers.
         """
         raise ValueError(f"Expected no `quantize` for family {self.family}")
 
@@ -230,7 +253,7 @@ class Backbone(nn.Module, ABC):
         """Put an adapter into the model.
 
         Raises:
-            CheckpointError: Not in this family, or the adapter does not fit.
+            CheckpointError: This family has no adapters, or the adapter does not fit.
         """
         raise CheckpointError(
             f"Expected whole weights for family {self.family}, got an adapter in {str(directory)!r}"
@@ -240,7 +263,7 @@ class Backbone(nn.Module, ABC):
         """Add the adapter to the weights and forget it.
 
         Raises:
-            ValueError: There is none.
+            ValueError: There is no adapter.
         """
         raise ValueError("Expected a model with an adapter to merge, got one without")
 

@@ -1,7 +1,7 @@
 """A prompt as a tree: sources, fused images behind them, questions behind each fused image.
 
 Every branch is computed once. What stands before it is in a cache of keys and values (the sources)
-or in the same sequence (the fused image); branches beside each other are blind to each other.
+or in the same sequence (the fused image); branches do not attend to each other.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from transformers import DynamicCache, LlamaModel
 
-from fuscore_metric.placement import to_device
+from fuscore_metric.compute.placement import to_device
 
 Prefix = list[tuple[Tensor, Tensor]]
 """Keys and values of a language model's layers: (U, heads, P, width) each."""
@@ -53,6 +53,7 @@ def read_behind(language: Any, prefix: Prefix, pair: Tensor, **inputs: Any) -> T
     """
     options: dict[str, Any] = {"use_cache": False}
     if prefix:
+        # A cache grows while it is used: each call gets one of its own, and the prefix stays.
         cache = DynamicCache()
         for number, (keys, values) in enumerate(prefix):
             cache.update(rows(keys, pair), rows(values, pair), number)
@@ -85,17 +86,17 @@ def tree_positions(first: int, stem: int, branches: Sequence[int]) -> Tensor:
 
 
 def tree_mask(prefix: int, stem: int, branches: Sequence[int], like: Tensor) -> Tensor | None:
-    """What each token of stem and branches may look at.
+    """The tokens that each token of stem and branches may attend to.
 
     Args:
-        prefix: Tokens in the cache, seen by all.
-        stem: Tokens of the stem, seen by what follows them.
-        branches: Tokens of each branch, seen within it.
+        prefix: Tokens in the cache, which all attend to.
+        stem: Tokens of the stem, which all that follow attend to.
+        branches: Tokens of each branch, which attend to each other only.
         like: Gives device and dtype.
 
     Returns:
-        (1, 1, L, prefix + L) additive mask; None where plain causal attention says the same, which
-        is faster.
+        (1, 1, L, prefix + L) additive mask; None where plain causal attention is the same, which is
+        faster.
     """
     if not prefix and len(branches) == 1:
         return None
@@ -103,9 +104,10 @@ def tree_mask(prefix: int, stem: int, branches: Sequence[int], like: Tensor) -> 
     owner = torch.arange(len(lengths)).repeat_interleave(lengths)  # (L,)
     place = torch.arange(len(owner))
     related = (owner == 0) | (owner == owner[:, None])  # to the stem, or within a branch
-    seen = related & (place <= place[:, None])  # (L, L)
-    seen = torch.cat([torch.ones(len(owner), prefix, dtype=torch.bool), seen], dim=1)
-    mask = torch.zeros(seen.shape, dtype=like.dtype).masked_fill(~seen, torch.finfo(like.dtype).min)
+    open_to = related & (place <= place[:, None])  # (L, L)
+    open_to = torch.cat([torch.ones(len(owner), prefix, dtype=torch.bool), open_to], dim=1)
+    lowest = torch.finfo(like.dtype).min
+    mask = torch.zeros(open_to.shape, dtype=like.dtype).masked_fill(~open_to, lowest)
     return to_device(mask[None, None], like.device)
 
 

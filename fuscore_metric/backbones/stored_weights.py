@@ -1,4 +1,4 @@
-"""Safetensors files -> tensors: headers are looked at before reading, values after it."""
+"""Safetensors files -> tensors: headers are checked before reading, values after it."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
-from fuscore_metric.checkpoint import CheckpointError
-from fuscore_metric.strict_json import readable
+from fuscore_metric.checkpoints.strict_json import readable
+from fuscore_metric.errors import CheckpointError
 
 FLOATS = ("F32", "BF16", "F16")
-"""Stored dtypes that weights may have. Whole numbers would be scaled ones, which nobody scales
-back; float64 is nobody's."""
+"""Stored dtypes that weights may have. Whole numbers would need a scale that is not stored, and no
+family is stored in float64."""
 
 
 def check_header(path: Path, expected: Mapping[str, Tensor] | None = None) -> None:
@@ -53,7 +53,7 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> di
     """Read a file that `check_header` accepts, whose tensors must be finite.
 
     Raises:
-        CheckpointError: It is not so.
+        CheckpointError: The file has other tensors, or values that are not finite.
     """
     check_header(path, expected)
     tensors = load_file(path)
@@ -62,7 +62,7 @@ def read_tensors(path: Path, expected: Mapping[str, Tensor] | None = None) -> di
 
 
 def check_finite(tensors: Iterable[tuple[str, Tensor]], where: Path) -> None:
-    """Look for NaN and infinity, which would make every score NaN, or worse, some.
+    """Refuse NaN and infinity, which would make every score NaN, or worse, some.
 
     One pass at the speed of the memory. Quantised weights and those that are not in memory are
     left out.
@@ -72,7 +72,7 @@ def check_finite(tensors: Iterable[tuple[str, Tensor]], where: Path) -> None:
         where: File or directory that they come from.
 
     Raises:
-        CheckpointError: There is one; the message names the tensor.
+        CheckpointError: A value is not finite; the message names the tensor.
     """
     for name, tensor in tensors:
         if tensor.is_meta or not tensor.is_floating_point() or not tensor.numel():

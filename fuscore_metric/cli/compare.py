@@ -3,38 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from fuscore_metric.cli._console import make_console
-from fuscore_metric.cli._options import (
-    AUTO,
-    CHOICES,
-    Aspect,
-    Device,
-    Dtype,
-    Pair,
-    Revision,
-    ThermalRange,
-    Weights,
-    check_options,
-    one_of,
-)
-from fuscore_metric.cli._run import (
-    BatchSize,
+from fuscore_metric.cli.shared.console import make_console
+from fuscore_metric.cli.shared.options import Pair, checked, one_of, scoring_options
+from fuscore_metric.cli.shared.run import (
     Out,
     Overwrite,
     Progressing,
-    Scoring,
+    bar,
     report_errors,
-    report_matched,
     require_tables,
-    score_into,
+    say,
+    stopping,
 )
-from fuscore_metric.cli._start_up import start_up
+from fuscore_metric.cli.shared.start_up import start_up
 from fuscore_metric.prompts import ALL_ASPECTS
+from fuscore_metric.runs.scoring import Scoring, score_into
 
 if TYPE_CHECKING:
     import pandas
@@ -45,6 +34,7 @@ if TYPE_CHECKING:
 FORMATS = ("text", "csv", "json", "latex", "markdown")
 
 
+@scoring_options(aspect=ALL_ASPECTS)
 def compare(
     a: Annotated[
         str,
@@ -63,13 +53,8 @@ def compare(
     ] = None,
     pair: Pair = None,
     out: Out = Path("fuscore-results"),
-    weights: Weights = "embedded",
-    revision: Revision = None,
-    aspect: Aspect = ALL_ASPECTS,
-    device: Device = AUTO,
-    dtype: Dtype = None,
-    batch_size: BatchSize = 8,
-    thermal_range: ThermalRange = None,
+    *,
+    scoring: Scoring,
     output_format: Annotated[
         str,
         typer.Option(
@@ -83,11 +68,11 @@ def compare(
     overwrite: Overwrite = False,
     progress: Progressing = True,
 ) -> None:
-    """Say which of two methods is better, how surely, and which scenes disagree.
+    """Tell which of two methods is better, how surely, and which scenes disagree.
 
     Prints the win rate with its interval, the difference of means with its, a paired test, and
-    P(A is better than B) by scene. Of --aspect all it is `overall` that is compared. What a run
-    folder has already, as of `fuscore rank`, is not scored again.
+    P(A is better than B) by scene. With --aspect all, `overall` is compared. Triples that a run
+    folder has already, such as that of `fuscore rank`, are not scored again.
 
     Example: fuscore compare fused/ours fused/U2Fusion --ir ir --vis vis
 
@@ -99,7 +84,7 @@ def compare(
         if output_format not in FORMATS:
             raise typer.BadParameter(f"expected one of {', '.join(FORMATS)}", param_hint="--format")
         require_tables("compare")
-        device = check_options(aspect, device, dtype, aspects=CHOICES)
+        scoring = checked(scoring)
     if results is not None:
         if ir is not None or vis is not None or pair is not None:
             raise typer.BadParameter("expected without --ir, --vis, --pair", param_hint="--results")
@@ -108,7 +93,6 @@ def compare(
         found = read_results(results)
         _show(found.table, found.settings, (a, b), output_format, limit)
     elif ir is not None and vis is not None:
-        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
         names, rows = _score(
             (a, b), ir, vis, pair, scoring, out, overwrite=overwrite, progress=progress
         )
@@ -132,17 +116,19 @@ def _score(
 ) -> tuple[tuple[str, str], list[Row]]:
     """Score two folders into a run folder; the names of the two methods, and their rows."""
     with start_up():
-        from fuscore_metric.folders import match_folders, method_folders
+        from fuscore_metric.runs.folders import match_folders, method_folders
 
         folders, _ = method_folders(given, None)
         if len(folders) < 2:
             raise typer.BadParameter("expected two folders, got one twice", param_hint="A and B")
         matched = match_folders(ir, vis, folders, pair=pair)
-        report_matched(matched)
+        for note in matched.notes():
+            say(note)
         settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
         from fuscore_metric.results.run_folder import RunFolder
-    with RunFolder(out, settings, overwrite=overwrite) as folder:
-        rows = score_into(folder, matched.entries, scoring, progress=progress)
+    with stopping(), RunFolder(out, settings, overwrite=overwrite) as folder:
+        shown = partial(bar, wanted=progress)
+        rows = score_into(folder, matched.entries, scoring, progress=shown, tell=say)
     asked = {entry.key for entry in matched.entries}
     first, second = folders
     return (first, second), [row for row in rows if (row["scene"], row["method"]) in asked]

@@ -8,24 +8,27 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from fuscore_metric.cli._options import (
+from fuscore_metric.cli.shared.options import (
     AUTO,
     Device,
     Dtype,
     Ir,
+    Model,
     Revision,
     ThermalRange,
     Vis,
-    Weights,
     check_options,
 )
-from fuscore_metric.cli._start_up import start_up
+from fuscore_metric.cli.shared.start_up import start_up
+from fuscore_metric.errors import InputError
 from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
+from fuscore_metric.runs.scoring import Scoring
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from fuscore_metric.model import FuScore, FuScoreOutput
+    from fuscore_metric.model import FuScore
+    from fuscore_metric.outputs import FuScoreOutput
 
 
 def explain(
@@ -33,9 +36,9 @@ def explain(
     vis: Vis,
     fused: Annotated[Path, typer.Option(help="Fusion of the two.")],
     out: Annotated[Path, typer.Option(help="PNG to write.")],
-    weights: Weights = "embedded",
+    model: Model = "embedded",
     revision: Revision = None,
-    aspect: Annotated[str, typer.Option(help=f"What to judge: {', '.join(ASPECTS)}.")] = (
+    aspect: Annotated[str, typer.Option(help=f"What is scored: {', '.join(ASPECTS)}.")] = (
         DEFAULT_ASPECT
     ),
     device: Device = AUTO,
@@ -50,19 +53,16 @@ def explain(
         # As in `fuscore score`, whatever can fail without the model fails before its code is
         # imported.
         device = check_options(aspect, device, dtype, aspects=ASPECTS)
-        from fuscore_metric.pictures import load_triples
+        scoring = Scoring(model, revision, aspect, device, dtype, 1, thermal_range)
+        from fuscore_metric.images.lazy import load_triples
 
         _check_out(out, (ir, vis, fused))
         triple = load_triples(ir, vis, fused, thermal_range=thermal_range)
-        from fuscore_metric.model import FuScore
-
-        model = FuScore.from_pretrained(weights, revision=revision, device=device, dtype=dtype)
-    _explain(model, *(images[0] for images in triple), aspect=aspect, out=out)
+        loaded = scoring.load()
+    _explain(loaded, *(images[0] for images in triple), aspect=aspect, out=out)
 
 
 def _check_out(out: Path, inputs: tuple[Path, ...]) -> None:
-    from fuscore_metric.images import InputError
-
     if out.suffix.lower() != ".png":
         raise InputError(f"Expected `out` with the suffix .png, got {str(out)!r}")
     if not out.parent.is_dir():
@@ -78,18 +78,19 @@ def _explain(
 ) -> None:
     import torch
 
-    from fuscore_metric.images import InputError
-    from fuscore_metric.overlay import Caption, draw
+    from fuscore_metric.attribution import attribute
+    from fuscore_metric.drawing.overlay import Caption, draw
     from fuscore_metric.results.tables import removed_on_failure
 
     # Each (1, 3, H, W).
     batch_ir, batch_vis, batch = (x.unsqueeze(0).to(model.device) for x in (ir, vis, fused))
     with torch.inference_mode():
-        output = model(batch_ir, batch_vis, batch, aspect=aspect)
-    found = model.attribution(batch_ir, batch_vis, batch, aspect)[0].cpu().numpy()  # (H, W)
+        # Not model(...), which would check for swapped sources again: loading has done that.
+        output = model.score_fused(model.encode_sources(batch_ir, batch_vis), batch, aspect=aspect)
+    found = attribute(model, batch_ir, batch_vis, batch, aspect=aspect)[0].cpu().numpy()  # (H, W)
     headline, labels = _headline(output, aspect), _labels(model)
     shown = (fused * 255).round().to(torch.uint8).permute(1, 2, 0).numpy()  # (H, W, 3)
-    notes = ("Compared with a plain average of the sources, as bright as the image given", labels)
+    notes = ("Compared with a plain average of the sources in the visible one's colours", labels)
     picture = draw(shown, found, Caption(headline, notes))
     new = out.with_name(f".{out.name}.new")
     try:

@@ -92,7 +92,7 @@ def _pairs(ir: Path, vis: Path, out: Path) -> list[tuple[Path, Path, Path]]:
         raise typer.BadParameter("expected two files or two folders", param_hint="--ir, --vis")
     if not ir.is_dir():
         return [(ir, vis, out)]
-    from fuscore_metric.folders import images_by_scene
+    from fuscore_metric.runs.folders import images_by_scene
 
     (left, _), (right, _) = images_by_scene(ir, "ir"), images_by_scene(vis, "vis")
     if alone := sorted(set(left) ^ set(right)):

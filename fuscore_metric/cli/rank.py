@@ -2,48 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fuscore_metric.cli._console import make_console
-from fuscore_metric.cli._options import (
-    AUTO,
-    CHOICES,
-    Aspect,
-    Device,
-    Dtype,
-    Pair,
-    Revision,
-    ThermalRange,
-    Weights,
-    check_options,
-    one_of,
-)
-from fuscore_metric.cli._run import (
-    BatchSize,
+from fuscore_metric.cli.shared.console import make_console
+from fuscore_metric.cli.shared.options import Pair, checked, one_of, scoring_options
+from fuscore_metric.cli.shared.run import (
+    SHOWN_ERRORS,
     Out,
     Overwrite,
     Progressing,
-    Scoring,
-    report_errors,
-    report_matched,
+    bar,
+    report_failed,
     require_tables,
     say,
-    score_into,
+    stopping,
 )
-from fuscore_metric.cli._start_up import start_up
+from fuscore_metric.cli.shared.start_up import start_up
 from fuscore_metric.prompts import ALL_ASPECTS
-from fuscore_metric.results.tables import BOARD_FILES
+from fuscore_metric.results.rows import Row
+from fuscore_metric.results.tables import BOARD_FILES, CSV_FILE, PARQUET_FILE
+from fuscore_metric.runs.scoring import Scoring, score_folders
 
 if TYPE_CHECKING:
-    from fuscore_metric.leaderboard.statistics import Leaderboard
+    from fuscore_metric.results.read import Results
 
 FORMATS = ("text", "csv", "json", "latex", "markdown")
 
 
+@scoring_options(aspect=ALL_ASPECTS, measures=True)
 def rank(
     ir: Annotated[Path, typer.Option(help="Folder of infrared images.")],
     vis: Annotated[Path, typer.Option(help="Folder of visible images of the same names.")],
@@ -64,13 +54,8 @@ def rank(
     ] = None,
     pair: Pair = None,
     out: Out = Path("fuscore-results"),
-    weights: Weights = "embedded",
-    revision: Revision = None,
-    aspect: Aspect = ALL_ASPECTS,
-    device: Device = AUTO,
-    dtype: Dtype = None,
-    batch_size: BatchSize = 8,
-    thermal_range: ThermalRange = None,
+    *,
+    scoring: Scoring,
     output_format: Annotated[
         str,
         typer.Option(
@@ -82,10 +67,14 @@ def rank(
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop if an image has no partner.")
     ] = False,
+    held_out: Annotated[
+        bool,
+        typer.Option("--held-out", help="Rank only scenes that the weights did not learn from."),
+    ] = False,
     overwrite: Overwrite = False,
     progress: Progressing = True,
 ) -> None:
-    """Score every method on every scene, and say which differences are real.
+    """Score every method on every scene, and tell which differences are real.
 
     Images belong together that have one name, whatever the extension, or one by --pair. Rows are
     kept as they come: stopped at any moment, the same command goes on. The run folder's results.csv
@@ -96,66 +85,53 @@ def rank(
     Examples:
       fuscore rank --ir ir --vis vis --methods-root fused
       fuscore rank --ir ir --vis vis --methods ours U2=../u2/out --format latex > table.tex
+      fuscore rank --ir ir --vis vis --methods-root fused --measures paper
     """  # noqa: D301 - \b keeps the lines of a paragraph
     with start_up():
         if output_format not in FORMATS:
             raise typer.BadParameter(f"expected one of {', '.join(FORMATS)}", param_hint="--format")
         require_tables("rank")
-        device = check_options(aspect, device, dtype, aspects=CHOICES)
-        from fuscore_metric.folders import match_folders, method_folders
+        scoring = checked(scoring)
+        from fuscore_metric.runs.folders import method_folders
 
         folders, skipped = method_folders(
             [*(methods or ()), *(more_methods or ())], methods_root, others=(ir, vis, out)
         )
-        matched = match_folders(ir, vis, folders, pair=pair)
-        report_matched(matched, skipped)
-        if strict and matched.unmatched:
-            from fuscore_metric.images import InputError
+    with stopping():
+        found = score_folders(
+            ir,
+            vis,
+            folders,
+            scoring,
+            out,
+            skipped=skipped,
+            pair=pair,
+            strict=strict,
+            overwrite=overwrite,
+            progress=partial(bar, wanted=progress),
+            warn=say,
+            tell=say,
+        )
+    say(f"all rows are in {out / CSV_FILE} and {out / PARQUET_FILE}")
+    if found.table["score"].notna().any():
+        _show(found, out, output_format, held_out=held_out)
+    failed = found.table[found.table["error"].notna()]
+    first: list[Row] = failed.head(SHOWN_ERRORS).to_dict("records")  # type: ignore[assignment]
+    report_failed(first, len(failed), len(found.table), out / CSV_FILE)
 
-            raise InputError(
-                "Stopped before anything was computed: images without a partner, --strict"
-            )
-        scoring = Scoring(weights, revision, aspect, device, dtype, batch_size, thermal_range)
-        settings = scoring.describe(ir=str(ir.resolve()), vis=str(vis.resolve()))
-        from fuscore_metric.results.run_folder import RunFolder
-    with RunFolder(out, settings, overwrite=overwrite) as folder:
-        rows = score_into(folder, matched.entries, scoring, progress=progress)
-    say(f"{len(rows)} rows in {out / 'results.csv'} and {out / 'results.parquet'}")
-    asked = [row for row in rows if row["method"] in folders]
-    if any(row["error"] is None for row in asked):
-        show_leaderboard(out, output_format, list(folders))
-    report_errors(asked, out)
 
+def _show(found: Results, results: Path, output_format: str, *, held_out: bool) -> None:
+    """Print the leaderboard, and write it in all formats."""
+    from fuscore_metric.runs.evaluation import summarise
 
-def show_leaderboard(results: Path, output_format: str, methods: Sequence[str]) -> None:
-    """Print the leaderboard of some methods of a run folder, which may hold more, and write it."""
-    from fuscore_metric.leaderboard import tables
-    from fuscore_metric.leaderboard.statistics import leaderboard
-    from fuscore_metric.results.read import read_results
-    from fuscore_metric.results.run_folder import replace_text
-
-    found = read_results(results)
-    table = found.table[found.table["method"].isin(methods)]
-    board = leaderboard(table, temperature=found.settings.get("temperature", 1.0))
-    texts = _rendered(board, found.settings)
-    for name, file in BOARD_FILES.items():
-        replace_text(results / file, texts[name] + "\n")
+    made = summarise(found, held_out=held_out)
+    made.write(results)
     say(f"the leaderboard, all columns: {', '.join(BOARD_FILES.values())} in {results}")
-    if output_format == "text":
-        console = make_console()
-        console.print(tables.as_rich(board, settings=found.settings, width=console.width))
-    else:
-        typer.echo(texts[output_format])
-
-
-def _rendered(board: Leaderboard, settings: Mapping[str, Any]) -> dict[str, str]:
-    """The leaderboard in each format of `BOARD_FILES`."""
+    if output_format != "text":
+        typer.echo(made.rendered()[output_format])
+        return
     from fuscore_metric.leaderboard import tables
 
-    renders = {
-        "csv": tables.as_csv,
-        "json": tables.as_json,
-        "latex": tables.as_latex,
-        "markdown": tables.as_markdown,
-    }
-    return {name: render(board, settings=settings) for name, render in renders.items()}
+    console = make_console()
+    shown = tables.as_rich(made.leaderboard, settings=made.settings, width=console.width)
+    console.print(shown)

@@ -2,27 +2,24 @@
 
 from __future__ import annotations
 
-import os
 import shlex
 import sys
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from fuscore_metric.cli._options import AUTO, Device, check_options
-from fuscore_metric.cli._run import Progressing, bar, say
-from fuscore_metric.cli._start_up import start_up
+from fuscore_metric.cli.shared.options import AUTO, Device, check_options
+from fuscore_metric.cli.shared.run import Progressing, bar, say
+from fuscore_metric.cli.shared.start_up import start_up
 from fuscore_metric.optional import require
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, DEFAULT_ASPECT
+from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
 
 if TYPE_CHECKING:
     from fuscore_metric.model import FuScore
     from fuscore_metric.report.build import Report
     from fuscore_metric.report.data import Grid
-    from fuscore_metric.report.pictures import Choice, Exhibit
 
 _LARGE = 10_000_000
 _PACKAGES = ("jinja2", "matplotlib", "pandas", "pyarrow", "scipy")
@@ -51,6 +48,21 @@ def report(
         int,
         typer.Option(min=1, max=100, help="Methods with pictures for such a scene: its ends."),
     ] = 4,
+    pictures: Annotated[
+        Literal["chosen", "all"],
+        typer.Option(
+            help="Scenes with pictures: those chosen, or all; a scene with four methods and two "
+            "maps takes about 0.3 MB of the page."
+        ),
+    ] = "chosen",
+    highlight: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="METHOD",
+            help="Method that is bold everywhere and has its picture and map in every scene "
+            "shown; may be given several times.",
+        ),
+    ] = None,
     attribution: Annotated[
         bool,
         typer.Option(help="Map where the best and the worst fusion of such a scene lost score."),
@@ -74,10 +86,10 @@ def report(
     _check_out(out, figures)
     device = check_options(DEFAULT_ASPECT, device, None, aspects=ASPECTS)
     from fuscore_metric.leaderboard.statistics import leaderboard
-    from fuscore_metric.report.build import Report, render
     from fuscore_metric.report.data import make_grid
-    from fuscore_metric.report.pictures import choose
+    from fuscore_metric.report.scorer import load_scorer
     from fuscore_metric.results.read import read_results
+    from fuscore_metric.runs.page import make_report, write_page
 
     found = read_results(results)
     table, settings = found.table, found.settings
@@ -85,20 +97,32 @@ def report(
     if table["score"].notna().any():
         board = leaderboard(table, temperature=float(settings.get("temperature") or 1.0))
     grid = make_grid(table, [one.method for one in board.methods] if board else [])
-    choices = choose(grid, scenes=scenes, per_scene=per_scene)
-    judge, map_note = _judge(settings, device, wanted=attribution and bool(choices))
-    content = Report(
+    highlight = _check_highlight(highlight or [], grid)
+
+    def load() -> FuScore:
+        with start_up():
+            return load_scorer(settings, device)
+
+    content = make_report(
+        grid,
+        board,
+        settings,
+        load,
         title=title,
-        grid=grid,
-        board=board,
-        settings=settings,
-        exhibits=_exhibits(choices, grid, judge, settings, progress=progress),
-        pictures_wanted=scenes > 0,
-        map_note=map_note,
-        command=_command(),
+        scenes=scenes,
+        per_scene=per_scene,
+        attribution=attribution,
+        command=shlex.join(["fuscore", *sys.argv[1:]]),
+        progress=partial(bar, wanted=progress),
+        others=pictures == "all",
+        highlight=highlight,
     )
-    written = [_write(out, render(content)), *_write_figures(content, figures)]
-    for path in written:
+    if content.map_note:
+        say(content.map_note)
+    write_page(out, content)
+    if (size := out.stat().st_size) > _LARGE:
+        say(f"{out} has {size / 1e6:.0f} MB; fewer --scenes or --per-scene make it smaller")
+    for path in [out, *_write_figures(content, figures)]:
         typer.echo(str(path))
 
 
@@ -118,78 +142,22 @@ def _check_out(out: Path, figures: Path | None) -> None:
         )
 
 
-def _judge(settings: Mapping[str, Any], device: str, *, wanted: bool) -> tuple[FuScore | None, str]:
-    """The model that gave the scores, or None and why there are no maps; said on stderr too."""
-    if not wanted:
-        return None, ""
-    from fuscore_metric.report.judge import OtherWeightsError, load_judge
-
-    try:
-        with start_up():
-            return load_judge(settings, device), ""
-    except OtherWeightsError as error:
-        note = f"No maps of where the score was lost: {error}"
-        say(note)
-        return None, note
-
-
-def _exhibits(
-    choices: list[Choice],
-    grid: Grid,
-    judge: FuScore | None,
-    settings: Mapping[str, Any],
-    *,
-    progress: bool,
-) -> list[Exhibit]:
-    from fuscore_metric.report.pictures import count_steps, illustrate
-
-    aspect = str(settings.get("aspect") or DEFAULT_ASPECT)
-    if aspect == ALL_ASPECTS:
-        aspect = DEFAULT_ASPECT
-    thermal_range = settings.get("thermal_range")
-    steps = count_steps(choices, maps=judge is not None)
-    with bar(steps, progress) as advance:
-        return [
-            illustrate(
-                one,
-                grid,
-                judge=judge,
-                aspect=aspect,
-                thermal_range=thermal_range,
-                progress=lambda _: advance(1),
+def _check_highlight(highlight: list[str], grid: Grid) -> list[str]:
+    for name in highlight:
+        if name not in grid.methods:
+            raise typer.BadParameter(
+                f"expected one of the methods {', '.join(grid.methods)}, got {name!r}",
+                param_hint="--highlight",
             )
-            for one in choices
-        ]
-
-
-def _command() -> str:
-    """What was typed, to stand in the page."""
-    return shlex.join(["fuscore", *sys.argv[1:]])
-
-
-def _write(out: Path, page: str) -> Path:
-    """Write the page whole or not at all."""
-    # What UTF-8 has no bytes for (names of files that are no text) becomes a replacement sign.
-    content = page.encode("utf-8", "xmlcharrefreplace")
-    beside = out.with_name(f".{out.name}.{os.getpid()}")
-    try:
-        beside.write_bytes(content)
-        os.replace(beside, out)
-    except OSError as error:
-        beside.unlink(missing_ok=True)
-        raise typer.BadParameter(
-            f"cannot write {str(out)!r}: {error}", param_hint="--out"
-        ) from error
-    if len(content) > _LARGE:
-        say(f"{out} has {len(content) / 1e6:.0f} MB; fewer --scenes make it smaller")
-    return out
+    return highlight
 
 
 def _write_figures(content: Report, folder: Path | None) -> list[Path]:
     if folder is None:
         return []
     from fuscore_metric.report.build import page_figures
-    from fuscore_metric.report.figures import PRINT_WIDTH, save_print
+    from fuscore_metric.report.figure_files import save_print
+    from fuscore_metric.report.figures import PRINT_WIDTH
 
     drawn = page_figures(content)
     if not drawn:

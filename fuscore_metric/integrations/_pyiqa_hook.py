@@ -40,7 +40,7 @@ class _AfterImport(MetaPathFinder):
         try:
             spec = importlib.util.find_spec(HOST)
         finally:
-            sys.meta_path.insert(0, self)  # who looks does not always import
+            sys.meta_path.insert(0, self)  # not every search for a module imports it
         if spec is None or spec.loader is None:
             return spec
         execute = spec.loader.exec_module

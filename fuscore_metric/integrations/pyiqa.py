@@ -11,29 +11,32 @@ takes, a hook on the wrapper hands our network what the caller gave, and `as_ima
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.module import register_module_module_registration_hook
 
 from fuscore_metric.backbones.base import Backbone
-from fuscore_metric.checkpoint import EMBEDDED, FuScoreSpec
-from fuscore_metric.images import ImagesLike, InputError, as_images
-from fuscore_metric.judge import Judge
+from fuscore_metric.checkpoints.spec import EMBEDDED, FuScoreSpec
+from fuscore_metric.errors import InputError
+from fuscore_metric.images.convert import ImagesLike, as_images
+from fuscore_metric.images.lazy import open_triples
+from fuscore_metric.images.range_guard import RangeGuard
+from fuscore_metric.integrations.guest import GuestModel
 from fuscore_metric.model import FuScore
-from fuscore_metric.pictures import open_triples
-from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
-from fuscore_metric.range_guard import RangeGuard
-from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, check_request, judge
+from fuscore_metric.prompts import DEFAULT_ASPECT, Asked, build_prompt
+from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, check_request, score_triples
 
 SCORE_RANGE_TEXT = "1, 5"
 MODES = {"fuscore": "NR", "fuscore_fr": "FR"}
 """FuScore has no reference image: to pyiqa it is a no-reference metric with two more arguments."""
 ARCHITECTURE = "FuScoreArch"
+MadeModel: TypeAlias = Callable[[], FuScore | Backbone]
 HOW_TO_PASS = (
     "metric(fused, ir=ir, vis=vis), or use 'fuscore_fr' with ir (left) and vis (right) side by "
     "side in one reference image"
@@ -51,7 +54,7 @@ def register() -> None:
     from pyiqa.default_model_configs import DEFAULT_CONFIGS
     from pyiqa.utils.registry import ARCH_REGISTRY
 
-    # Before the configs: whoever sees the name there may build it at once.
+    # Before the configs: pyiqa may build a metric as soon as its name is there.
     ARCH_REGISTRY.register(FuScoreArch, name=ARCHITECTURE, override=True)
     for name, mode in MODES.items():
         DEFAULT_CONFIGS[name] = {
@@ -66,40 +69,48 @@ class FuScoreArch(nn.Module):
     """What pyiqa builds for `create_metric("fuscore", ...)`; its arguments are these.
 
     Args:
-        weights: "embedded", a directory or a hub id.
-        revision: Hub revision of the weights.
+        model: "embedded", a directory or a hub id; or a function without arguments that returns a
+            `FuScore` or a `Backbone`. A function, because pyiqa deep-copies its arguments, and
+            with them a model given as such: `model=lambda: mine`.
+        revision: Hub revision of a model that is named.
         dtype: "float32" (default), "bfloat16"; "float16" where the family allows it.
         aspect: One of `fuscore_metric.prompts.ASPECTS`.
-        backbone: Instead of weights: a function without arguments that returns a `FuScore` or a
-            `Backbone`. A function, because pyiqa deep-copies its arguments.
         batch_size: Triples computed at once.
         side_by_side: The sources come as one reference image; set by `fuscore_fr`.
+        weights: Old name of `model`.
+        backbone: Another old name of `model`.
 
     Raises:
         CheckpointError: No such weights.
-        ValueError: An unknown aspect, or "all", which has no (N,) result.
-        TypeError: `backbone` is not a function, or returns something else.
+        ValueError: An unknown aspect; several have no (N,) result.
+        TypeError: `model` is neither a name, a path nor a function, or the function returns
+            something else.
     """
 
     def __init__(
         self,
         *,
-        weights: str | Path = EMBEDDED,
+        model: str | Path | MadeModel = EMBEDDED,
         revision: str | None = None,
         dtype: str | torch.dtype | None = None,
         aspect: str = DEFAULT_ASPECT,
-        backbone: Callable[[], FuScore | Backbone] | None = None,
         batch_size: int = DEFAULT_BATCH_SIZE,
         side_by_side: bool = False,
+        weights: str | Path | None = None,
+        backbone: MadeModel | None = None,
     ) -> None:
         super().__init__()
         build_prompt(aspect)
+        for name, old in (("weights", weights), ("backbone", backbone)):
+            if old is not None:
+                warnings.warn(f"`{name}` is called `model` now", DeprecationWarning, stacklevel=2)
+                model = old
         self.aspect, self.batch_size, self.side_by_side = aspect, batch_size, side_by_side
-        if backbone is None:
-            model = FuScore.from_pretrained(weights, revision=revision, dtype=dtype)
+        if isinstance(model, (str, Path)):
+            loaded = FuScore.from_pretrained(model, revision=revision, dtype=dtype)
         else:
-            model = _made_by(backbone)
-        self.judge = Judge(model)
+            loaded = _made_by(model)
+        self.guest = GuestModel(loaded)
         _watch_wrappers()
 
     def forward(
@@ -121,22 +132,23 @@ class FuScoreArch(nn.Module):
             unread: Stands for `target` and `reference`, if the wrapper hands it over.
 
         Returns:
-            (N,) float32 in [1, 5], where `target` is, or the model if that is no tensor.
+            (N,) float32 in [1, 5], on the device of `target` if that is a tensor, else on the
+            model's.
 
         Raises:
             InputError: Sources are missing, or an image cannot be used.
         """
         if unread is not None:
             target, reference = unread.fused(), unread.reference
-        check_request(self.aspect, self.batch_size)
+        check_request(self.batch_size)
         triples = [
             (ir_picture.detached(), vis_picture.detached(), fused)
             for ir_picture, vis_picture, fused in open_triples(
                 *self._sources(reference, ir, vis), target
             )
         ]
-        scores = judge(
-            triples, self.judge.model, aspect=self.aspect, batch_size=self.batch_size
+        scores = score_triples(
+            triples, self.guest.model, Asked.of(self.aspect), batch_size=self.batch_size
         ).score
         return scores.to(triples[0][2].device or scores.device)
 
@@ -202,19 +214,19 @@ def side_by_side(ir: ImagesLike, vis: ImagesLike) -> list[Tensor]:
     return [torch.cat(both, dim=-1) for both in zip(left, right, strict=True)]
 
 
-def _made_by(backbone: Callable[[], FuScore | Backbone]) -> FuScore:
-    if isinstance(backbone, nn.Module) or not callable(backbone):
+def _made_by(model: MadeModel) -> FuScore:
+    if isinstance(model, nn.Module) or not callable(model):
         raise TypeError(
-            "Expected `backbone` as a function that returns a FuScore or a Backbone "
-            f"(lambda: model), got {type(backbone).__name__}"
+            "Expected `model` as a name or path of weights, or as a function that returns a "
+            f"FuScore or a Backbone (model=lambda: mine), got {type(model).__name__}"
         )
-    made = backbone()
+    made = model()
     if isinstance(made, Backbone):
         spec = FuScoreSpec(type(made).__name__, made.family, made.preprocessing, "none")
         return FuScore(made, spec)
     if not isinstance(made, FuScore):
         raise TypeError(
-            f"Expected `backbone` to return a FuScore or a Backbone, got {type(made).__name__}"
+            f"Expected `model` to return a FuScore or a Backbone, got {type(made).__name__}"
         )
     return made
 
@@ -239,7 +251,7 @@ class _Unread(NamedTuple):
 def _watch_wrappers() -> None:
     """Hook onto every wrapper that takes a `FuScoreArch` as its `net`.
 
-    The wrapper does not tell its network who it is, but torch tells whoever asks.
+    The wrapper does not pass itself to its network, but torch calls a hook for each new submodule.
     """
 
     def taken(owner: nn.Module, name: str, module: nn.Module | None) -> None:
@@ -253,7 +265,8 @@ def _past_the_wrapper(
     owner: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Give the wrapper a stand-in to read and check, and the network what the caller gave."""
-    # The wrapper takes its network twice, and has this hook twice. Too many it refuses itself.
+    # The wrapper registers its network twice, and so has this hook twice. It refuses too many
+    # arguments itself.
     if "unread" in kwargs or len(args) > 2:
         return args, kwargs
     given = dict(zip(("target", "ref"), args, strict=False)) | kwargs

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
 import torch
@@ -12,11 +11,12 @@ from torchmetrics import Metric
 from torchmetrics.utilities import dim_zero_cat
 from torchmetrics.utilities.plot import _AX_TYPE, _PLOT_OUT_TYPE
 
-from fuscore_metric.checkpoint import EMBEDDED
-from fuscore_metric.images import ImagesLike, InputError
-from fuscore_metric.judge import Judge
+from fuscore_metric.checkpoints.spec import EMBEDDED
+from fuscore_metric.errors import InputError
+from fuscore_metric.images.convert import ImagesLike
+from fuscore_metric.integrations.guest import GuestModel
 from fuscore_metric.levels import SCORE_RANGE
-from fuscore_metric.model import FuScore
+from fuscore_metric.model import ModelLike
 from fuscore_metric.prompts import DEFAULT_ASPECT, build_prompt
 from fuscore_metric.scoring import DEFAULT_BATCH_SIZE, predict
 
@@ -24,13 +24,13 @@ Reduction = Literal["mean", "none"]
 
 
 class FuScoreMetric(Metric):
-    """Mean FuScore over all triples seen, on however many processes.
+    """Mean FuScore over all triples of all updates, on any number of processes.
 
     As input to `forward` and `update`:
 
     - `preds`: fused image(s).
     - `ir`, `vis`: by keyword, the source images of each. `target` is then what other metrics of a
-      `MetricCollection` compare `preds` with, and not looked at:
+      `MetricCollection` compare `preds` with, and is ignored:
       `collection(preds, target, ir=ir, vis=vis)`.
     - Or `target`: a dictionary with `ir` and `vis`.
 
@@ -38,11 +38,12 @@ class FuScoreMetric(Metric):
     C = 1 or 3, floats in [0, 1] or 8 bits; paths, PIL images, arrays, or lists. What `forward`
     returns for a batch carries the gradient to `preds`; the accumulated value does not.
 
-    Clones share the model. It is no part of the `state_dict`, keeps its dtype, and follows to
+    Clones share the model. It is not in the `state_dict`, keeps its dtype, and follows to
     another device.
 
     Args:
-        model: What judges: a `FuScore`, or what `FuScore.from_pretrained` takes.
+        model: "embedded", a directory or a hub id, whose weights are loaded for this
+            metric; or a `FuScore`.
         aspect: One of `fuscore_metric.prompts.ASPECTS`.
         reduction: "mean" of all scores, a scalar; or "none", all of them (N,), in the order of
             the updates, process after process.
@@ -50,7 +51,7 @@ class FuScoreMetric(Metric):
         **kwargs: Options of `torchmetrics.Metric`.
 
     Raises:
-        ValueError: An unknown aspect or reduction, or "all", which has no single value.
+        ValueError: An unknown aspect or reduction; several aspects have no single value.
         CheckpointError: No such weights.
     """
 
@@ -66,7 +67,7 @@ class FuScoreMetric(Metric):
 
     def __init__(
         self,
-        model: FuScore | str | Path = EMBEDDED,
+        model: ModelLike = EMBEDDED,
         *,
         aspect: str = DEFAULT_ASPECT,
         reduction: Reduction = "mean",
@@ -79,9 +80,7 @@ class FuScoreMetric(Metric):
             expected = ", ".join(get_args(Reduction))
             raise ValueError(f"Expected `reduction` in {expected}, got {reduction!r}")
         self.aspect, self.reduction, self.batch_size = aspect, reduction, batch_size
-        if not isinstance(model, FuScore):
-            model = FuScore.from_pretrained(model)
-        self.judge = Judge(model)
+        self.guest = GuestModel(model)
         if reduction == "mean":
             # float64: a sum of many scores loses digits in float32.
             zero = torch.tensor(0.0, dtype=torch.float64)
@@ -89,6 +88,9 @@ class FuScoreMetric(Metric):
             self.add_state("total", torch.tensor(0), dist_reduce_fx="sum")
         else:
             self.add_state("scores", [], dist_reduce_fx="cat")
+
+    def __repr__(self) -> str:
+        return f"FuScoreMetric({self.guest.model!r}, {self.aspect}, {self.reduction})"
 
     def update(
         self,
@@ -98,7 +100,7 @@ class FuScoreMetric(Metric):
         ir: ImagesLike | None = None,
         vis: ImagesLike | None = None,
     ) -> None:
-        """Judge a batch and add it to the state.
+        """Score a batch and add it to the state.
 
         Args:
             preds: N fused images.
@@ -114,7 +116,7 @@ class FuScoreMetric(Metric):
             ir,
             vis,
             preds,
-            model=self.judge.model,
+            model=self.guest.model,
             aspect=self.aspect,
             batch_size=self.batch_size,
         ).score.to(self.device)
@@ -134,7 +136,7 @@ class FuScoreMetric(Metric):
         return value
 
     def compute(self) -> Tensor:
-        """Return the scores seen so far as `reduction` says: a scalar, or (N,); float32."""
+        """Return the scores so far as `reduction` asks: a scalar, or (N,); float32."""
         if self.reduction == "none":
             if isinstance(self.scores, list) and not self.scores:
                 return torch.empty(0, dtype=torch.float32, device=self.device)

@@ -1,4 +1,4 @@
-"""A results table -> who is better, by how much, and which of it is real; and how to print that.
+"""A results table -> which method is better, by how much, and how surely; and how to print that.
 
 Importing this package loads neither pandas nor scipy; the first use of a name does.
 """

@@ -9,19 +9,15 @@ import numpy as np
 import pandas as pd
 from scipy.special import ndtri
 
+from fuscore_metric.errors import InputError
 from fuscore_metric.leaderboard.inference import mean_interval, paired_p_value, preference
-from fuscore_metric.leaderboard.statistics import (
-    CONFIDENCE,
-    RESAMPLES,
-    check_options,
-    input_error,
-    pivot,
-)
+from fuscore_metric.leaderboard.scenes import pivot
+from fuscore_metric.leaderboard.statistics import CONFIDENCE, RESAMPLES, check_options
 
 
 @dataclass(frozen=True)
 class SceneComparison:
-    """What one scene says.
+    """The comparison on one scene.
 
     Attributes:
         scene: Its name.
@@ -48,7 +44,7 @@ class Comparison:
     Attributes:
         a: Name of the one method.
         b: Name of the other.
-        scenes: What each scene says, surest for a first.
+        scenes: The comparison on each scene, surest for a first.
         left_out: Scenes where one of the two has no score.
         win_rate: Share of scenes where a has the higher score, in [0, 1]; ties count half.
         win_low: Lower end of its Wilson interval.
@@ -59,7 +55,7 @@ class Comparison:
         low: Lower end of its bootstrap interval over scenes; NaN for a single scene.
         high: Upper end.
         p_value: Two-sided Wilcoxon signed-rank test that the differences lie about zero. Of one
-            planned comparison: it is not corrected for other pairs that were looked at.
+            planned comparison: it is not corrected for other pairs that were compared.
         preference: Mean over scenes of P(a is better than b).
         notes: Sentences for the reader: what was left out, what cannot be concluded.
         confidence: Of both intervals, such as 0.95.
@@ -130,11 +126,11 @@ def compare(
     """
     check_options(temperature, confidence, resamples)
     if a == b:
-        raise input_error(f"Expected two methods, got {a!r} twice")
+        raise InputError(f"Expected two methods, got {a!r} twice")
     scores, stds = pivot(table)
     for name in (a, b):
         if name not in scores.columns:
-            raise input_error(
+            raise InputError(
                 f"Expected a method of the table, got {name!r}; there are "
                 f"{', '.join(scores.columns)}"
             )
@@ -143,7 +139,7 @@ def compare(
     shared = has.all(axis=1)
     partly = has.any(axis=1) & ~shared
     if not shared.any():
-        raise input_error(f"Expected {a!r} and {b!r} to share a scene with scores, got none")
+        raise InputError(f"Expected {a!r} and {b!r} to share a scene with scores, got none")
     scores, stds = scores[shared], stds[shared]
     difference = (scores[a] - scores[b]).to_numpy()
     preferences = preference(difference, (stds**2).sum(axis=1).to_numpy(), temperature)

@@ -1,6 +1,6 @@
 """A comparison of two methods -> text for a terminal, Markdown, LaTeX, CSV or JSON.
 
-Every one of them says which weights scored and what those learned from.
+Every table names the weights that gave the scores, and what those learned from.
 """
 
 from __future__ import annotations
@@ -137,7 +137,7 @@ def _title(result: Comparison) -> str:
 
 
 def _facts(result: Comparison) -> list[tuple[str, str]]:
-    """What is known of the two, by name."""
+    """The numbers of the comparison, by name."""
     win = interval(100 * result.win_low, 100 * result.win_high, ".1f")
     ties = ", ties count half" if any(scene.difference == 0 for scene in result.scenes) else ""
     facts = [

@@ -19,6 +19,8 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import bootstrap, wilcoxon
 
+from fuscore_metric.thurstone import standard_difference
+
 Array: TypeAlias = npt.NDArray[np.float64]
 
 
@@ -35,7 +37,7 @@ def mean_interval(
         seed: Of the draws.
 
     Returns:
-        Lower and upper ends, each (M,); NaN if S = 1, which says nothing of other scenes.
+        Lower and upper ends, each (M,); NaN if S = 1, which tells nothing about other scenes.
     """
     rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
     if rows.shape[1] < 2:
@@ -56,6 +58,27 @@ def mean_interval(
     return np.asarray(low), np.asarray(high)
 
 
+def known_intervals(
+    values: Array, *, confidence: float, resamples: int, seed: int
+) -> tuple[Array, Array]:
+    """Intervals as `mean_interval` gives them, each over the scenes that its row has.
+
+    Args:
+        values: (M, S), NaN where there is none.
+        confidence: As in `mean_interval`.
+        resamples: Likewise.
+        seed: Likewise.
+
+    Returns:
+        Lower and upper ends, each (M,).
+    """
+    rows = [values] if np.isfinite(values).all() else [row[np.isfinite(row)] for row in values]
+    ends = [
+        mean_interval(row, confidence=confidence, resamples=resamples, seed=seed) for row in rows
+    ]
+    return np.concatenate([low for low, _ in ends]), np.concatenate([high for _, high in ends])
+
+
 def preference(difference: Array, variance: Array, temperature: float) -> Array:
     """P(a better than b), as `fuscore_metric.levels.preference` gives it, without torch.
 
@@ -64,7 +87,7 @@ def preference(difference: Array, variance: Array, temperature: float) -> Array:
         variance: Sum of their variances, same shape.
         temperature: T > 0.
     """
-    return np.asarray(ndtr(difference / np.sqrt(variance + 1e-6) / temperature))
+    return np.asarray(ndtr(standard_difference(difference, variance, temperature=temperature)))
 
 
 def paired_p_value(difference: Array) -> float:

@@ -1,4 +1,4 @@
-"""What all printed tables share: who scored, and tables in Markdown and LaTeX."""
+"""What all printed tables share: the sentence on the weights, and Markdown and LaTeX."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _LATEX = {
 
 
 def provenance(settings: Mapping[str, Any]) -> str:
-    """Who scored, and what that stands on; belongs to every table of scores.
+    """The weights and their labels, in a sentence that belongs to every table of scores.
 
     Args:
         settings: Of the run, as `read_results` gives them; empty for a table without.
@@ -33,6 +33,26 @@ def provenance(settings: Mapping[str, Any]) -> str:
     aspect = settings.get("aspect")
     asked = "" if aspect in (None, "all", "overall") else f", aspect {aspect}"
     return f"FuScore{asked}, 1 (bad) to 5 (excellent); weights {weights}, {labels}."
+
+
+def higher_is_better(measure: str) -> bool:
+    """The direction of a classic measure."""
+    from fuscore_metric.measures.catalogue import MEASURES  # not at the top: it needs torch
+
+    return MEASURES[measure].higher_is_better
+
+
+def measured(names: Sequence[str], convention: str | None, colour: str | None) -> str:
+    """What classic measures are, in a sentence that belongs to every table of them.
+
+    Args:
+        names: Of the measures.
+        convention: Whose formulas; None for a table without the settings of its run.
+        colour: How colour images were measured; None likewise.
+    """
+    lower = [name for name in names if not higher_is_better(name)]
+    how = f"convention {convention or 'unknown'}, colour {colour or 'unknown'}"
+    return f"Classic measures: {how}{', lower is better for ' * bool(lower)}{', '.join(lower)}."
 
 
 def one_line(text: str) -> str:
@@ -85,8 +105,8 @@ def latex_table(
         columns: Such as "lrr".
         caption: Plain text.
         label: For `\ref`.
-        statement: Plain text: who scored. Printed with the caption, and a comment at the top, which
-            stays with the numbers when the caption is rewritten.
+        statement: Plain text about the weights. It is printed with the caption, and is a comment
+            at the top, which stays with the numbers when the caption is rewritten.
     """
     lines = [
         f"% {one_line(statement)}",

@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 import string
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 import numpy as np
@@ -21,12 +21,20 @@ from fuscore_metric.leaderboard.inference import (
     Array,
     critical_groups,
     holm,
-    mean_interval,
+    known_intervals,
     mean_of_known,
     paired_p_value,
     preference,
 )
-from fuscore_metric.results.rows import FURTHER_ASPECTS, NAMES
+from fuscore_metric.leaderboard.scenes import (
+    choose_scenes,
+    held_out_rows,
+    learned_scenes,
+    numbers,
+    pivot,
+    training_notes,
+)
+from fuscore_metric.results.rows import FURTHER_ASPECTS, NAMES, measures_in
 
 CONFIDENCE, ALPHA, RESAMPLES = 0.95, 0.05, 10_000
 
@@ -48,6 +56,8 @@ class MethodSummary:
         groups: Letters of the critical-difference groups it is in, "a" the best. Between
             methods that share a letter no difference was found.
         aspects: Mean score of each further aspect that has numbers.
+        measures: Mean of each classic measure of the table, in its order; NaN where a scene that
+            counts has none.
     """
 
     method: str
@@ -60,6 +70,7 @@ class MethodSummary:
     win_rate: float
     groups: str
     aspects: dict[str, float]
+    measures: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -81,6 +92,7 @@ class Leaderboard:
         resamples: Bootstrap resamples.
         alpha: Level of the tests.
         paired: Whether all means are over the same scenes. If not, only pairs of methods are.
+        in_training: Those of the scenes that the weights learned from, as far as that is known.
     """
 
     methods: tuple[MethodSummary, ...]
@@ -94,6 +106,7 @@ class Leaderboard:
     resamples: int
     alpha: float
     paired: bool
+    in_training: tuple[str, ...] = ()
 
 
 def leaderboard(
@@ -104,36 +117,42 @@ def leaderboard(
     resamples: int = RESAMPLES,
     alpha: float = ALPHA,
     seed: int = 0,
+    held_out: bool = False,
 ) -> Leaderboard:
     """Rank the methods of a results table.
 
-    Only scenes where every method has a score count: whoever failed on the hard scenes would
-    otherwise look better. If fewer than two scenes are left of several, each mean is over the
-    method's own scenes instead, and ranks, win rates, tests and preferences compare two methods at
-    a time on the scenes that both have; `paired` is then False and a note says it. Methods without
-    any score are left out first.
+    Only scenes where every method has a score count: a method that failed on the hard scenes
+    would otherwise have the better mean. If fewer than two scenes are left of several, each mean is
+    over the method's own scenes instead, and ranks, win rates, tests and preferences compare two
+    methods at a time on the scenes that both have; `paired` is then False and there is a note about
+    it. Methods without any score are left out first.
 
     Args:
         table: Columns `scene`, `method`, `score` (missing where scoring failed), `std`, and any
-            aspects; one row for each (scene, method), in any order.
+            aspects and classic measures; one row for each (scene, method), in any order.
         temperature: T of P(a better than b), from the settings of the run.
         confidence: Of the intervals, in (0, 1).
         resamples: Bootstrap resamples.
         alpha: Level of the tests, in (0, 1).
         seed: Of the bootstrap.
+        held_out: Whether only scenes count that the weights are known not to have learned from.
 
     Returns:
         The `Leaderboard`; it does not depend on the order of the rows.
 
     Raises:
-        InputError: The table has no scores, lacks columns, or has a (scene, method) twice.
+        InputError: The table has no scores, lacks columns, or has a (scene, method) twice; or no
+            scene is known to be held out.
         ValueError: An option is out of range.
     """
     check_options(temperature, confidence, resamples)
+    learned = learned_scenes(table)
+    if held_out:
+        table = held_out_rows(table, learned)
     if not 0 < alpha < 1:
         raise ValueError(f"Expected `alpha` between 0 and 1, got {alpha}")
     scores, stds = pivot(table)
-    design = _choose_scenes(scores)
+    design = choose_scenes(scores)
     scores = scores.loc[list(design.scenes)]
     means = scores.mean().dropna()  # a method without any score has none
     best_first = sorted(means.index, key=lambda name: (-means[name], name))
@@ -147,15 +166,19 @@ def leaderboard(
     )
     np.fill_diagonal(preferences, 0.5)
     win_rates = mean_of_known(beats.T)  # the diagonal is NaN, so each is over the others
-    # Over common scenes this is the usual mean rank: 1, and 1 more for whoever is better, half for
+    # Over common scenes this is the usual mean rank: 1, and 1 more for each better method, half for
     # ties. Written so, it also exists where methods have different scenes. Rounded, because equal
     # ranks must not differ by the order of additions.
     mean_ranks = np.round(1 + (len(best_first) - 1) * (1 - win_rates), 9)
     by_rank = sorted(range(len(best_first)), key=lambda n: (np.nan_to_num(mean_ranks[n]), n))
     groups = critical_groups(by_rank, p_values <= alpha)
     letters = _letters(groups, len(best_first))
-    low, high = _intervals(scores, confidence, resamples, seed)
+    low, high = known_intervals(
+        scores.to_numpy().T, confidence=confidence, resamples=resamples, seed=seed
+    )
     aspects = _aspect_means(table, scores)
+    measures = _measure_means(table, scores)
+    in_training = tuple(name for name in design.scenes if learned.get(name))
     return Leaderboard(
         methods=tuple(
             MethodSummary(
@@ -169,6 +192,7 @@ def leaderboard(
                 win_rate=float(win_rates[n]),
                 groups=letters[n],
                 aspects=aspects[name],
+                measures=measures[name],
             )
             for n, name in enumerate(best_first)
         ),
@@ -177,11 +201,17 @@ def leaderboard(
         groups=tuple(tuple(best_first[n] for n in group) for group in groups),
         scenes=design.scenes,
         left_out=design.left_out,
-        notes=(*design.notes, *_limits(scores, p_values, alpha)),
+        notes=(
+            *training_notes(learned, len(in_training), len(design.scenes), held_out=held_out),
+            *design.notes,
+            *_limits(scores, p_values, alpha),
+            *_unmeasured(measures),
+        ),
         confidence=confidence,
         resamples=resamples,
         alpha=alpha,
         paired=design.paired,
+        in_training=in_training,
     )
 
 
@@ -195,150 +225,50 @@ def check_options(temperature: float, confidence: float, resamples: int) -> None
         raise ValueError(f"Expected `resamples` to be at least 1, got {resamples}")
 
 
-def pivot(table: pd.DataFrame) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Spread a results table: scenes down, methods across.
-
-    Args:
-        table: As `leaderboard` takes it.
-
-    Returns:
-        Scores and standard deviations, each (scenes, methods), sorted by name, NaN where there is
-        no score.
-
-    Raises:
-        InputError: As `leaderboard`.
-    """
-    missing = [name for name in (*NAMES, "score", "std") if name not in table.columns]
-    if missing:
-        raise input_error(
-            f"Expected a results table with columns scene, method, score, std; "
-            f"got none called {', '.join(missing)}"
-        )
-    if table[list(NAMES)].isna().to_numpy().any():
-        raise input_error("Expected a results table with a scene and a method in every row")
-    rows = table[[*NAMES, "score", "std"]].astype(dict.fromkeys(NAMES, str))
-    again = rows[rows.duplicated(list(NAMES))]
-    if len(again):
-        scene, method = again.iloc[0][list(NAMES)]
-        raise input_error(
-            f"Expected one row for each scene and method, got several for scene {scene!r} and "
-            f"method {method!r}"
-        )
-    rows["score"], rows["std"] = _numbers(rows, "score"), _numbers(rows, "std")
-    if not rows["score"].notna().any():
-        raise input_error("Expected a results table with scores, got none at all")
-    if (rows["score"].notna() & rows["std"].isna()).any():
-        raise input_error("Expected a results table with a std beside every score")
-    scores, stds = (
-        rows.pivot(index="scene", columns="method", values=name).sort_index().sort_index(axis=1)
-        for name in ("score", "std")
-    )
-    return scores, stds
-
-
-def _numbers(rows: pd.DataFrame, name: str) -> pd.Series[float]:
-    try:
-        numbers = pd.to_numeric(rows[name]).astype(float)
-    except (ValueError, TypeError) as error:
-        raise input_error(f"Expected numbers in column {name}: {error}") from error
-    if np.isinf(numbers).any():
-        raise input_error(f"Expected finite numbers in column {name}, got an infinite one")
-    return numbers
-
-
-def input_error(message: str) -> ValueError:
-    """Make the error of a bad table."""
-    from fuscore_metric.images import InputError  # imports torch, which statistics do not need
-
-    return InputError(message)
-
-
-@dataclass(frozen=True)
-class _Design:
-    """Which scenes count, which do not, and what to tell the reader about it."""
-
-    scenes: tuple[str, ...]
-    left_out: dict[str, tuple[str, ...]]
-    notes: tuple[str, ...]
-    paired: bool
-
-
-def _choose_scenes(scores: pd.DataFrame) -> _Design:
-    """Scenes that every method with a score has; all scenes if those are too few."""
-    has = scores.notna()
-    notes = []
-    silent = [name for name in scores.columns if not has[name].any()]
-    if silent:
-        notes.append(f"Not ranked, because there is no score at all: {', '.join(silent)}.")
-    has = has.drop(columns=silent)
-    complete = has.all(axis=1)
-    paired = bool(complete.all()) or int(complete.sum()) >= 2
-    counts = complete if paired else has.any(axis=1)
-    left_out = {
-        str(scene): tuple(has.columns[~there])
-        for scene, there in zip(has.index[~counts], has.to_numpy()[~counts], strict=True)
-    }
-    if not paired:
-        notes.append(
-            f"THE MEANS ARE NOT COMPARABLE: {_count(int(complete.sum()), 'scene')} of {len(has)} "
-            "has a score of every method, so each mean is over the method's own scenes. Ranks, win "
-            "rates and tests compare two methods at a time, on the scenes that both have."
-            f"{_worth_dropping(has)}"
-        )
-    elif left_out:
-        absent = (~has).sum().sort_values(ascending=False, kind="stable")
-        worst = [f"{name} ({number})" for name, number in absent.items() if number][:3]
-        notes.append(
-            f"{_count(len(left_out), 'scene')} of {len(has)} left out, where a method has no "
-            f"score; most are missing from {', '.join(worst)}.{_worth_dropping(has)}"
-        )
-    return _Design(tuple(map(str, has.index[counts])), left_out, tuple(notes), paired)
-
-
-def _worth_dropping(has: pd.DataFrame) -> str:
-    """Say without which methods more scenes would count, those that lack most of them first.
-
-    Args:
-        has: Scenes x methods, whether there is a score.
-    """
-    order = (~has).sum().sort_values(ascending=False, kind="stable")
-    counts, won = int(has.all(axis=1).sum()), []
-    for number in range(1, len(order) - 1):  # two are left at least, to be compared
-        without = list(order.index[:number])
-        now = int(has.drop(columns=without).all(axis=1).sum())
-        if now > counts:
-            counts = now
-            won.append(f"without {' and '.join(without)}, {_count(now, 'scene')}")
-    return f" Scenes can be won back: {'; '.join(won[:3])} would count." if won else ""
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number or 'no'} {thing}{'s' if number > 1 else ''}"  # "no scene has", "1 scene has"
-
-
 def _aspect_means(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, dict[str, float]]:
     """Mean of every aspect with numbers, by method, over the scenes whose scores count."""
     found: dict[str, dict[str, float]] = {str(name): {} for name in scores.columns}
     names = [name for name in FURTHER_ASPECTS if name in table.columns]
-    rows = table.astype(dict.fromkeys(NAMES, str))
-    rows = rows[rows["scene"].isin(scores.index) & rows["score"].notna()]
+    rows = _counting(table, scores)
     for aspect in names:
-        means = _numbers(rows, aspect).groupby(rows["method"]).mean()
+        means = numbers(rows, aspect).groupby(rows["method"]).mean()
         for method, mean in means.dropna().items():
             found[str(method)][aspect] = float(mean)
     return found
 
 
-def _intervals(
-    scores: pd.DataFrame, confidence: float, resamples: int, seed: int
-) -> tuple[Array, Array]:
-    """Ends of the interval of every method's mean, each (M,), over the scenes that it has."""
-    values = scores.to_numpy().T  # (M, S)
-    rows = [values] if np.isfinite(values).all() else [row[np.isfinite(row)] for row in values]
-    ends = [
-        mean_interval(row, confidence=confidence, resamples=resamples, seed=seed) for row in rows
-    ]
-    return np.concatenate([low for low, _ in ends]), np.concatenate([high for _, high in ends])
+def _measure_means(table: pd.DataFrame, scores: pd.DataFrame) -> dict[str, dict[str, float]]:
+    """Mean of every classic measure with numbers, by method, over the scenes whose scores count.
+
+    NaN where one of a method's scenes has none: a mean over the others cannot be compared.
+    """
+    found: dict[str, dict[str, float]] = {str(name): {} for name in scores.columns}
+    rows = _counting(table, scores)
+    for measure in measures_in(table.columns):
+        known = numbers(rows, measure).groupby(rows["method"])
+        means = known.mean().where(known.count().eq(scores.count()))
+        if means.notna().any():
+            for method, mean in means.items():
+                found[str(method)][measure] = float(mean)
+    return found
+
+
+def _counting(table: pd.DataFrame, scores: pd.DataFrame) -> pd.DataFrame:
+    """The rows of a table whose scores count."""
+    rows = table.astype(dict.fromkeys(NAMES, str))
+    return rows[rows["scene"].isin(scores.index) & rows["score"].notna()]
+
+
+def _unmeasured(measures: Mapping[str, Mapping[str, float]]) -> list[str]:
+    """A sentence on the means of measures that do not exist."""
+    lacking = {
+        method: [name for name, mean in means.items() if math.isnan(mean)]
+        for method, means in measures.items()
+    }
+    told = [f"{method} ({', '.join(names)})" for method, names in lacking.items() if names]
+    if not told:
+        return []
+    return [f"No mean of a classic measure where not every scene has it: {', '.join(told)}."]
 
 
 def _all_p_values(scores: pd.DataFrame) -> Array:
@@ -385,7 +315,7 @@ def _pairwise(
 
 
 def _limits(scores: pd.DataFrame, p_values: Array, alpha: float) -> list[str]:
-    """What these scenes cannot show."""
+    """Sentences on what these scenes cannot show."""
     methods = scores.shape[1]
     there = scores.notna().to_numpy().astype(int)
     common = there.T @ there  # (M, M) scenes that two methods share

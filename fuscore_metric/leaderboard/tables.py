@@ -1,14 +1,14 @@
 """A leaderboard -> a table for a terminal, Markdown, LaTeX, CSV or JSON.
 
-Every one of them says which weights scored and what those learned from.
+Every table names the weights that gave the scores, and what those learned from.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
 from rich.cells import cell_len
@@ -20,12 +20,15 @@ from fuscore_metric.leaderboard.markup import (
     csv_table,
     escape_latex,
     escape_markdown,
+    higher_is_better,
     latex_table,
     markdown_table,
+    measured,
     one_line,
     provenance,
 )
 from fuscore_metric.leaderboard.statistics import Leaderboard, MethodSummary
+from fuscore_metric.measures.trust import doubts
 from fuscore_metric.results.rows import FURTHER_ASPECTS
 
 NARROWEST_NAME = 12
@@ -36,19 +39,36 @@ _GAP = 2  # characters between columns
 
 @dataclass(frozen=True)
 class _Column:
-    """A column: of each method a number, and what stands behind it without being marked."""
+    """A column: a number of each method, and a text behind it that is not marked.
+
+    Attributes:
+        heading: In a terminal.
+        numbers: As printed.
+        extras: The texts.
+        better: Which of `values` are marked; "" marks none.
+        values: The numbers.
+        measure: Whether it is a classic measure, which has an arrow whether marked or not.
+    """
 
     heading: str
     numbers: list[str]
     extras: list[str]
-    better: Literal["high", "low", ""] = ""  # "" is not marked
+    better: Literal["high", "low", ""] = ""
     values: tuple[float, ...] = ()
+    measure: bool = False
 
     def cells(self) -> list[str]:
         return [
             f"{number} {extra}".rstrip()
             for number, extra in zip(self.numbers, self.extras, strict=True)
         ]
+
+    @property
+    def arrow(self) -> str:
+        """The direction of better numbers."""
+        if self.measure:
+            return "↑" if higher_is_better(self.heading) else "↓"
+        return {"high": "↑", "low": "↓", "": ""}[self.better]
 
     def places(self) -> list[int]:
         """1 for the best numbers, 2 for the second best, else 0; equal as printed is equal."""
@@ -78,11 +98,12 @@ def as_rich(board: Leaderboard, *, settings: Mapping[str, Any], width: int) -> G
         What `rich.console.Console.print` takes; also readable without colours.
     """
     names = [one_line(summary.method) for summary in board.methods]
-    columns = _columns(board)
+    columns, measures = _columns(board), _measure_names(board)
     name_width = min(max(map(cell_len, ["method", *names])), NARROWEST_NAME)
-    # The least important first; of equal ones the last.
+    # The least important first; of equal ones the last. Measures are there only if asked for.
+    order = [*reversed(_aspects(board)), *reversed(measures), "scenes", "win %", "rank", "groups"]
     dropped = []
-    for heading in [*reversed(_aspects(board)), "scenes", "win %", "rank", "groups"]:
+    for heading in order:
         if name_width + sum(_width(column) + _GAP for column in columns) <= width:
             break
         dropped += [column.heading for column in columns if column.heading == heading]
@@ -103,27 +124,30 @@ def as_rich(board: Leaderboard, *, settings: Mapping[str, Any], width: int) -> G
     ]
     for name, *cells in zip(names, *shown, strict=True):
         table.add_row(Text(name), *cells)
-    below = [_legend(board), *board.notes, provenance(settings)]
+    below = [_legend(board, settings), *board.notes, provenance(settings)]
     if dropped:
-        below.insert(1, f"Not shown in {width} characters: {', '.join(dropped)}.")
+        rest = " leaderboard.csv and .to_pandas() have all columns." if measures else ""
+        below.insert(1, f"Not shown in {width} characters: {', '.join(dropped)}.{rest}")
     return Group(table, Text(""), *map(Text, below))
 
 
 def as_markdown(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
     """A Markdown table: the best number of a column bold, the second in italics.
 
+    With classic measures the second is underlined, as papers print them.
+
     Args:
         board: The leaderboard.
         settings: Of the run, as `read_results` gives them.
     """
-    columns = _columns(board)
-    wrap = {0: "{}", 1: "**{}**", 2: "*{}*"}
+    columns, measures = _columns(board), _measure_names(board)
+    wrap = {0: "{}", 1: "**{}**", 2: "<u>{}</u>" if measures else "*{}*"}
     names = [escape_markdown(summary.method) for summary in board.methods]
     table = markdown_table(
-        ["method", *(column.heading for column in columns)],
+        ["method", *(c.heading + f" {c.arrow}" * c.measure for c in columns)],
         _rows(names, columns, lambda number, place: wrap[place].format(number)),
     )
-    below = [_legend(board), *board.notes, provenance(settings)]
+    below = [_legend(board, settings), *board.notes, provenance(settings)]
     return "\n\n".join([table, *map(escape_markdown, below)])
 
 
@@ -136,17 +160,18 @@ def as_latex(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
     """
     columns = _columns(board)
     wrap = {0: "%s", 1: r"\textbf{%s}", 2: r"\underline{%s}"}
-    arrows = {"high": r" $\uparrow$", "low": r" $\downarrow$", "": ""}
+    arrows = {"↑": r" $\uparrow$", "↓": r" $\downarrow$", "": ""}
     names = [escape_latex(summary.method) for summary in board.methods]
     headings = [
-        escape_latex(column.heading.capitalize()) + arrows[column.better] for column in columns
+        escape_latex(c.heading if c.measure else c.heading.capitalize()) + arrows[c.arrow]
+        for c in columns
     ]
     alignment = ["l" if column.heading == "groups" else "r" for column in columns]
     return latex_table(
         ["Method", *headings],
         _rows(names, columns, lambda number, place: wrap[place] % number),
         columns="l" + "".join(alignment),
-        caption=" ".join([_legend(board), *board.notes]),
+        caption=" ".join([_legend(board, settings), *board.notes]),
         label="tab:fuscore",
         statement=provenance(settings),
     )
@@ -160,15 +185,16 @@ def as_csv(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
         settings: Of the run, as `read_results` gives them.
     """
     numbers = ("mean", "low", "high", "std", "mean_rank", "win_rate", "groups", "scenes")
-    aspects = _aspect_names(board)
-    statement = " ".join([provenance(settings), *board.notes])
+    aspects, measures = _aspect_names(board), _measure_names(board)
+    statement = " ".join([provenance(settings), *about_measures(board, settings), *board.notes])
     return csv_table(
-        ["method", *numbers, *aspects, "statement"],
+        ["method", *numbers, *aspects, *measures, "statement"],
         [
             [
                 summary.method,
                 *(getattr(summary, name) for name in numbers),
                 *(summary.aspects.get(name) for name in aspects),
+                *(summary.measures[name] for name in measures),
                 statement,
             ]
             for summary in board.methods
@@ -183,15 +209,21 @@ def as_json(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
         board: The leaderboard.
         settings: Of the run, as `read_results` gives them.
     """
+    measures = _measure_names(board)
+    lines = [asdict(summary) for summary in board.methods]
+    if not measures:
+        lines = [{key: line[key] for key in line if key != "measures"} for line in lines]
     report = {
         "labels": settings.get("labels"),
         "statement": provenance(settings),
-        "methods": [asdict(summary) for summary in board.methods],
+        **({"measures": _described(measures, settings)} if measures else {}),
+        "methods": lines,
         "p_values": board.p_values.to_dict("index"),
         "preferences": board.preferences.to_dict("index"),
         "groups": board.groups,
         "scenes": board.scenes,
         "left_out": board.left_out,
+        "in_training": board.in_training,
         "notes": board.notes,
         "paired": board.paired,
         "confidence": board.confidence,
@@ -200,6 +232,15 @@ def as_json(board: Leaderboard, *, settings: Mapping[str, Any]) -> str:
         "settings": dict(settings),
     }
     return json.dumps(without_nan(report), indent=2)
+
+
+def about_measures(board: Leaderboard, settings: Mapping[str, Any]) -> list[str]:
+    """Sentences on the classic measures of a leaderboard; none where it has none."""
+    names = _measure_names(board)
+    if not names:
+        return []
+    how = (settings.get(name) for name in ("measures_convention", "measures_colour"))
+    return [sentence for sentence in (measured(names, *how), doubts(names)) if sentence]
 
 
 def without_nan(value: Any) -> Any:
@@ -233,6 +274,7 @@ def _columns(board: Leaderboard) -> list[_Column]:
         _column(board, "rank", lambda m: m.mean_rank, ".2f", better="low"),
         _column(board, "win %", lambda m: 100 * m.win_rate, ".1f", better="high"),
         _Column("groups", [m.groups for m in board.methods], [""] * len(board.methods)),
+        *(_measure_column(board, name) for name in _measure_names(board)),
     ]
     if not board.paired:  # else all have the same ones, and the legend says how many
         columns.append(_column(board, "scenes", lambda m: m.scenes, "d"))
@@ -260,6 +302,12 @@ def _column(
     )
 
 
+def _measure_column(board: Leaderboard, name: str) -> _Column:
+    better: Literal["high", "low"] = "high" if higher_is_better(name) else "low"
+    column = _column(board, name, lambda m: m.measures[name], better=better if board.paired else "")
+    return replace(column, measure=True)
+
+
 def _interval(summary: MethodSummary) -> str:
     return interval(summary.low, summary.high)
 
@@ -270,6 +318,19 @@ def _aspect_mean(name: str) -> Callable[[MethodSummary], float]:
 
 def _aspect_names(board: Leaderboard) -> list[str]:
     return [name for name in FURTHER_ASPECTS if any(name in m.aspects for m in board.methods)]
+
+
+def _measure_names(board: Leaderboard) -> list[str]:
+    return list(board.methods[0].measures)
+
+
+def _described(measures: Sequence[str], settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What the measures are, for programs."""
+    return {
+        "convention": settings.get("measures_convention"),
+        "colour": settings.get("measures_colour"),
+        "higher_is_better": {name: higher_is_better(name) for name in measures},
+    }
 
 
 def _aspects(board: Leaderboard) -> list[str]:
@@ -294,7 +355,7 @@ def _rows(
     return [[name, *cells] for name, *cells in zip(names, *marked, strict=True)]
 
 
-def _legend(board: Leaderboard) -> str:
+def _legend(board: Leaderboard, settings: Mapping[str, Any]) -> str:
     """What the columns mean."""
     scenes = len(board.scenes)
     over = f"{scenes} scene{'s' if scenes > 1 else ''}" if board.paired else "the method's scenes"
@@ -307,4 +368,4 @@ def _legend(board: Leaderboard) -> str:
             "Between methods that share a letter no difference was found (Wilcoxon signed-rank "
             f"test, Holm, alpha {board.alpha:g}).",
         ]
-    return " ".join(parts)
+    return " ".join([*parts, *about_measures(board, settings)])

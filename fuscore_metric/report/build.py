@@ -11,18 +11,29 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
-from itertools import groupby
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from fuscore_metric.checkpoint import LABEL_MEANING
-from fuscore_metric.overlay import colours
-from fuscore_metric.report import figures
+from fuscore_metric.checkpoints.spec import LABEL_MEANING
+from fuscore_metric.drawing.overlay import colours
+from fuscore_metric.leaderboard.inference import known_intervals
+from fuscore_metric.leaderboard.tables import as_csv, as_latex
+from fuscore_metric.report import figures, matrices
 from fuscore_metric.report.data import Grid, compact, script_json
-from fuscore_metric.report.pictures import BEST, SPREAD, WORST, Exhibit, Shot
+from fuscore_metric.report.exhibits import pictures_context
+from fuscore_metric.report.figure_files import themed_svg
+from fuscore_metric.report.measures import (
+    Contradiction,
+    correlate,
+    measures_context,
+    names_of,
+    rank_methods,
+)
+from fuscore_metric.report.pictures import Exhibit
+from fuscore_metric.report.profiles import coloured, profiles
 from fuscore_metric.results.rows import FURTHER_ASPECTS
 
 if TYPE_CHECKING:
@@ -34,12 +45,7 @@ MOST_FAILURES = 300
 """Rows of the list of failures; a run that failed altogether must not make a page of megabytes."""
 NOTHING = "\N{EN DASH}"
 """What stands where there is no value."""
-_HEADINGS = {
-    BEST: ("Best scenes", "highest mean", "No scene has a score."),
-    WORST: ("Worst scenes", "lowest mean", "No further scene has a score."),
-    SPREAD: ("Scenes where methods disagree most", "most disputed", "None beyond those above."),
-}
-_ROLES = {"ir": "infrared", "vis": "visible"}
+_ENDS = ("mean", "low", "high")
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,9 @@ class Report:
         exhibits: Chosen scenes with their pictures.
         pictures_wanted: Whether pictures were asked for at all.
         map_note: Why there are no maps of where the score was lost; empty if there are.
-        command: What makes this page again.
+        command: The command line that makes this page again.
+        highlight: Methods whose names stand out everywhere.
+        contradictions: Where classic measures contradict the score, with pictures.
     """
 
     title: str
@@ -65,33 +73,38 @@ class Report:
     pictures_wanted: bool
     map_note: str
     command: str
+    highlight: Sequence[str] = ()
+    contradictions: Sequence[tuple[Contradiction, Exhibit]] = ()
 
 
 def render(report: Report) -> str:
     """Make the page: one self-contained HTML document."""
+    loader = PackageLoader("fuscore_metric.report", "templates")
     environment = Environment(
-        loader=PackageLoader("fuscore_metric.report", "templates"),
+        loader=loader,
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    script = _source(environment, "report.js")
+    script, _, _ = loader.get_source(environment, "report.js")
     digest = base64.b64encode(sha256(script.encode()).digest()).decode()
     # These are ours, and the JSON is made safe by `script_json`: nothing to escape.
     ready = {
         "css": Markup(environment.get_template("report.css").render(ramp=_ramp())),
         "js": Markup(script),
         "script_hash": Markup(digest),
-        "json": Markup(script_json(compact(report.grid))),
+        "json": Markup(script_json(_script_data(report))),
     }
     page = environment.get_template("report.html.jinja")
     return page.render(
         title=report.title,
+        highlight=report.highlight,
         labels=_label_banner(report.settings),
         **ready,
         **_leaderboard_context(report),
-        **_pictures_context(report),
+        **measures_context(report),
+        **pictures_context(report),
         **_settings_context(report),
     )
 
@@ -99,38 +112,85 @@ def render(report: Report) -> str:
 def page_figures(report: Report) -> dict[str, Callable[[int, figures.Palette], Figure]]:
     """Figures by name, as functions of a width in pixels and colours.
 
-    On the page they are drawn wide and narrow; the matrix, a table there, is for print only.
+    On the page they are drawn wide and narrow; what is a table there is for print only.
     """
     if report.board is None:
         return {}
-    board, scores = report.board, report.grid.scores_by_method()
+    board, scores, bold = report.board, report.grid.scores_by_method(), report.highlight
     scored = {name: values for name, values in scores.items() if len(values)}
     label = f"{aspect_title(report.settings)} score, 1 (bad) to 5 (excellent)"
     drawn: dict[str, Callable[[int, figures.Palette], Figure]] = {
         "distribution": lambda width, palette: figures.distribution(
-            scored, width=width, palette=palette, label=label
+            scored, width=width, palette=palette, label=label, bold=bold
         )
     }
+    if means := _aspect_means(report, board):
+        methods = [one.method for one in board.methods]
+        drawn["aspects"] = lambda width, palette: figures.aspects(
+            methods, means, width=width, palette=palette, bold=bold
+        )
+        if len(means) > len(FURTHER_ASPECTS):
+            drawn["aspect-profiles"] = lambda width, palette: profiles(
+                methods, means, width=width, palette=palette, bold=bold
+            )
+    if names := names_of(board):
+        drawn["measure-ranks"] = lambda _, palette: matrices.measure_ranks(
+            rank_methods(board), palette=palette, bold=bold
+        )
+        drawn["measure-correlations"] = lambda _, palette: matrices.measure_correlations(
+            correlate(report.grid, names), palette=palette
+        )
     if len(board.methods) > 1:
-        drawn["preferences"] = lambda width, palette: figures.matrix(board, palette=palette)
+        drawn["preferences"] = lambda _, palette: matrices.preferences(
+            board, palette=palette, bold=bold
+        )
         if all(math.isfinite(one.mean_rank) for one in board.methods):
             drawn["ranks"] = lambda width, palette: figures.ranks(
-                board, width=width, palette=palette
+                board, width=width, palette=palette, bold=bold
             )
     return drawn
 
 
+def _aspect_means(report: Report, board: Leaderboard) -> dict[str, figures.Means]:
+    """Means with intervals of a run's aspects over the scenes that count; empty if it has one."""
+    present = [name for name in FURTHER_ASPECTS if any(name in m.aspects for m in board.methods)]
+    if not present:
+        return {}
+    grid = report.grid
+    scenes = [grid.scenes.index(name) for name in board.scenes]
+    methods = [grid.methods.index(one.method) for one in board.methods]
+    found = {
+        aspect_title(report.settings): figures.Means(
+            *(np.array([getattr(one, end) for one in board.methods]) for end in _ENDS)
+        )
+    }
+    for name in present:
+        values = grid.columns[name][np.ix_(scenes, methods)].T  # (M, S)
+        values = np.where(np.isfinite(grid.score[np.ix_(scenes, methods)].T), values, np.nan)
+        low, high = known_intervals(
+            values, confidence=board.confidence, resamples=board.resamples, seed=0
+        )
+        mean = np.array([one.aspects.get(name, np.nan) for one in board.methods])
+        found[name.replace("_", " ")] = figures.Means(mean, low, high)
+    return found
+
+
 def aspect_title(settings: Mapping[str, Any]) -> str:
-    """What `score` is of, in words: all aspects together have `overall` there."""
+    """The aspect of `score` in words; where all were asked for, it is `overall`."""
     aspect = str(settings.get("aspect") or "overall")
     return "overall" if aspect == "all" else aspect.replace("_", " ")
 
 
-def _source(environment: Environment, name: str) -> str:
-    loader = environment.loader
-    if loader is None:
-        raise ValueError("Expected an environment with a loader")
-    return loader.get_source(environment, name)[0]
+def _script_data(report: Report) -> dict[str, Any]:
+    """What the page's script reads."""
+    data = compact(report.grid)
+    data["highlight"] = [n for n, name in enumerate(data["methods"]) if name in report.highlight]
+    if report.board is not None:
+        data["copies"] = {
+            "LaTeX": as_latex(report.board, settings=report.settings),
+            "CSV": as_csv(report.board, settings=report.settings),
+        }
+    return data
 
 
 def _ramp() -> str:
@@ -140,12 +200,12 @@ def _ramp() -> str:
 
 
 def _label_banner(settings: Mapping[str, Any]) -> dict[str, str]:
-    """What the scores stand on. Only the label kind `human` may be called that."""
+    """What the weights were trained on. Only the label kind `human` may be called that."""
     kind = settings.get("label_kind")
     if kind not in LABEL_MEANING:
         return {
             "tone": "warn",
-            "headline": "It is not known what these scores stand on.",
+            "headline": "It is not known what these scores are based on.",
             "detail": "The table does not say which weights made them; do not report them as "
             "human opinion.",
         }
@@ -158,10 +218,8 @@ def _label_banner(settings: Mapping[str, Any]) -> dict[str, str]:
         else (f"These weights were trained on {LABEL_MEANING[kind]}.")
     )
     detail = "Do not report these scores as human opinion."
-    # What stands behind the first sentence says how the labels came to be.
-    _, _, history = str(settings.get("labels", "")).partition(". ")
-    if history:
-        detail = f"{history.rstrip('.')}. {detail}"
+    if history := settings.get("label_history"):
+        detail = f"{history}. {detail}"
     return {"tone": "warn", "headline": start, "detail": detail}
 
 
@@ -183,8 +241,10 @@ def _leaderboard_context(report: Report) -> dict[str, Any]:
     ]
     if limits := settings.get("thermal_range"):
         facts.append(("Infrared", f"from {limits[0]} to {limits[1]}"))
+    if started := settings.get("started"):
+        facts.append(("Run on", str(started)[:10]))
     return {
-        "facts": [*facts, *([("Run on", _day(settings))] if settings.get("started") else [])],
+        "facts": facts,
         "board": board,
         "scale": _scale(board) if board else (1, 5),
         "aspects": [name for name in FURTHER_ASPECTS if name in present],
@@ -192,6 +252,9 @@ def _leaderboard_context(report: Report) -> dict[str, Any]:
         "failed_by_method": failed,
         "rank_plots": plots.get("ranks", []),
         "distribution_plots": plots.get("distribution", []),
+        "aspect_plots": plots.get("aspects", []),
+        "profile_plots": plots.get("aspect-profiles", []),
+        "uncoloured": len(listed) - len(coloured(listed, report.highlight)),
         "every_point": scored <= figures.MOST_POINTS,
         "preferences": _preference_lines(board) if board else [],
         "failures": grid.failures[:MOST_FAILURES],
@@ -208,21 +271,22 @@ def _scale(board: Leaderboard) -> tuple[float, float]:
     return (low, high) if low < high else (max(1, low - 0.5), min(5, high + 0.5))
 
 
-def _day(settings: Mapping[str, Any]) -> str:
-    return str(settings["started"])[:10]
-
-
 def _plots(
     drawn: Mapping[str, Callable[[int, figures.Palette], Figure]],
 ) -> dict[str, list[Markup]]:
     """Each figure for wide and for narrow windows, of which the style shows one."""
-    titles = {"distribution": "Distribution of scores by method", "ranks": "Mean rank of methods"}
+    titles = {
+        "distribution": "Distribution of scores by method",
+        "aspects": "Mean of each aspect by method",
+        "aspect-profiles": "Profiles of methods over the aspects",
+        "ranks": "Mean rank of methods",
+    }
     widths = {"wide": figures.WIDE, "narrow": figures.NARROW}
     made: dict[str, list[Markup]] = {}
     for name in titles.keys() & drawn.keys():
         draw = drawn[name]
         for kind, width in widths.items():
-            svg = figures.themed_svg(
+            svg = themed_svg(
                 lambda palette, draw=draw, width=width: draw(width, palette),  # type: ignore[misc]
                 name=f"{name}-{kind}",
                 title=titles[name],
@@ -254,7 +318,7 @@ def _preference_lines(board: Leaderboard) -> list[dict[str, Any]]:
 def _preference_cell(
     names: tuple[str, str], value: float, p_value: float, alpha: float
 ) -> dict[str, Any]:
-    """A cell: its number, colour and what a pointer or screen reader is told."""
+    """A cell: its number, its colour, and its text for pointers and screen readers."""
     if not math.isfinite(value):
         title = f"{names[0]} and {names[1]} have no scene in common"
         return {"self": False, "text": NOTHING, "kind": "unreal", "strength": 0, "title": title}
@@ -271,93 +335,14 @@ def _preference_cell(
     }
 
 
-def _pictures_context(report: Report) -> dict[str, Any]:
-    groups = []
-    for name, (heading, _, none) in _HEADINGS.items():
-        members = [one for one in report.exhibits if one.choice.group == name]
-        views = [_exhibit_view(one, report.grid) for one in members]
-        above = [
-            {"number": one.choice.scene, "scene": report.grid.scenes[one.choice.scene]}
-            for one in report.exhibits
-            if name in one.choice.also
-        ]
-        groups.append({"heading": heading, "exhibits": views, "above": above, "none": none})
-    shown = len(report.exhibits)
-    rest = len(report.grid.scenes) - shown
-    if not report.pictures_wanted:
-        note = "This report was made without pictures."
-    elif not shown:
-        note = "No scene has a score, so none was chosen for pictures."
-    else:
-        note = (
-            f"Small pictures of {shown} chosen scene{'s' * (shown != 1)}, by mean over the methods "
-            "and by the best minus the worst score."
-        )
-        if rest:
-            note += f" The other {rest:,} have no pictures in this file."
-    return {
-        "groups": groups if shown else [],
-        "pictures_note": note,
-        "map_note": report.map_note if shown else "",
-    }
-
-
-def _exhibit_view(exhibit: Exhibit, grid: Grid) -> dict[str, Any]:
-    choice = exhibit.choice
-    name = grid.scenes[choice.scene]
-    scored = int(np.isfinite(grid.score[choice.scene]).sum())
-    return {
-        "number": choice.scene,
-        "scene": name,
-        "mean": float(grid.mean[choice.scene]),
-        "spread": float(grid.spread[choice.scene]),
-        "shown": len(choice.methods),
-        "hidden": scored - len(choice.methods),
-        "also": [f"also {_HEADINGS[group][1]}" for group in choice.also],
-        "cards": [[_shot_view(shot, name) for shot in card] for card in _cards(exhibit.shots)],
-        "full_scale": exhibit.full_scale,
-    }
-
-
-def _cards(shots: Sequence[Shot]) -> list[list[Shot]]:
-    """Two pictures above each other: the sources, a fusion and its map, or two fusions."""
-    cards: list[list[Shot]] = []
-    alone: list[Shot] | None = None
-    for _, group in groupby(shots, key=lambda shot: shot.method):
-        card = list(group)
-        if len(card) == 1 and alone is not None:
-            alone += card
-            alone = None
-            continue
-        cards.append(card)
-        if len(card) == 1:
-            alone = card
-    return cards
-
-
-def _shot_view(shot: Shot, scene: str) -> dict[str, Any]:
-    words = _ROLES.get(shot.role, shot.method)
-    if shot.role == "lost":
-        words = f"where {shot.method} lost score"
-    return {
-        "role": shot.role,
-        "uri": shot.uri,
-        "note": shot.note,
-        "width": shot.width,
-        "height": shot.height,
-        "caption": words,
-        "figure": f"{shot.score:.3f}" if shot.role == "fused" else "",
-        "alt": f"{words}, scene {scene}",
-    }
-
-
 def _settings_context(report: Report) -> dict[str, Any]:
     settings = dict(report.settings)
     versions = settings.pop("versions", None)
     command = settings.pop("command", None)
     if isinstance(command, (list, tuple)):
         command = " ".join(map(str, command))
-    lines = [(name.replace("_", " "), _value(value)) for name, value in settings.items()]
+    told = {name: value for name, value in settings.items() if value not in ("", [])}
+    lines = [(name.replace("_", " "), _value(value)) for name, value in told.items()]
     if not isinstance(versions, Mapping):
         versions = {}
     return {

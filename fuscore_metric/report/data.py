@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from fuscore_metric.prompts import LEVEL_WORDS
-from fuscore_metric.results.rows import COLUMNS, FURTHER_ASPECTS
+from fuscore_metric.results.rows import FURTHER_ASPECTS, columns, measures_in
 
 Numbers: TypeAlias = NDArray[np.float64]
 
@@ -84,19 +84,20 @@ def make_grid(table: pd.DataFrame, best_first: Sequence[str]) -> Grid:
 
     Args:
         table: Columns as in `fuscore_metric.results.rows.COLUMNS`, of which all but the first
-            three may be missing; (scene, method) is unique.
+            three may be missing, and any classic measures; (scene, method) is unique.
         best_first: Methods in the order wanted; others of the table follow.
     """
-    table = table.reindex(columns=list(COLUMNS)).astype({"scene": str, "method": str})
+    measures = measures_in(table.columns)
+    table = table.reindex(columns=list(columns(measures))).astype({"scene": str, "method": str})
     scenes = list(dict.fromkeys(table["scene"]))
     methods = list(dict.fromkeys([*best_first, *table["method"]]))
     rows = pd.Index(scenes).get_indexer(pd.Index(table["scene"]))
     places = pd.Index(methods).get_indexer(pd.Index(table["method"]))
-    columns = {}
-    for name in ("score", "std", *LEVEL_WORDS, *FURTHER_ASPECTS):
+    arrays = {}
+    for name in ("score", "std", *LEVEL_WORDS, *FURTHER_ASPECTS, *measures):
         values = np.full((len(scenes), len(methods)), np.nan)
         values[rows, places] = pd.to_numeric(table[name]).to_numpy(float, na_value=np.nan)
-        columns[name] = values
+        arrays[name] = values
     failed = table[pd.to_numeric(table["score"]).isna()]
     failures = tuple(
         Failure(scene, method, _text(error) or "no score and no error in the table")
@@ -107,7 +108,7 @@ def make_grid(table: pd.DataFrame, best_first: Sequence[str]) -> Grid:
     keys = zip(table["scene"], table["method"], strict=True)
     paths = zip(*(map(_text, table[name]) for name in ("ir", "vis", "fused")), strict=True)
     return Grid(
-        tuple(scenes), tuple(methods), columns, failures, dict(zip(keys, paths, strict=True))
+        tuple(scenes), tuple(methods), arrays, failures, dict(zip(keys, paths, strict=True))
     )
 
 

@@ -1,13 +1,13 @@
-"""Scores by scene -> the scenes worth looking at, with thumbnails and maps of where score was lost.
+"""Scores by scene -> chosen scenes, with thumbnails and maps of where score was lost.
 
-Pictures are read as for scoring (`images.as_images`), so that the page shows what was judged.
+Pictures are read as for scoring (`images.as_images`), so that the page shows what was scored.
 """
 
 from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -15,25 +15,29 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image as PILImage
 
+from fuscore_metric.drawing.overlay import painted
+from fuscore_metric.errors import InputError
 from fuscore_metric.report.data import Grid, Numbers
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from fuscore_metric.images.thermal_range import ThermalRange
     from fuscore_metric.model import FuScore
-    from fuscore_metric.thermal_range import ThermalRange
 
-BEST, WORST, SPREAD = "best", "worst", "disagreement"
-THUMBNAIL = 320
-_QUALITY = 82
-_OVERLAYS_PER_SCENE = 2
+BEST, WORST, SPREAD, OTHER = "best", "worst", "disagreement", "other"
+CONTRARY = "contrary"
+"""A scene where a classic measure contradicts the score; it is shown apart from the lists."""
+SIDE = 640
+"""Longest side of a picture, in pixels; pictures of most data sets are no larger."""
+_QUALITY = 80
 
 Map: TypeAlias = NDArray[np.float32]
-"""(H, W) points of score lost per 1 % of the area."""
+"""(H, W) points of score lost per pixel."""
 Pixels: TypeAlias = NDArray[np.uint8]
 """(H, W, 3) as shown."""
 Progress: TypeAlias = Callable[[str], None]
-"""Told what was just done, once for each picture and each map."""
+"""Takes what was just done, once for each picture and each map."""
 
 
 @dataclass(frozen=True)
@@ -42,15 +46,17 @@ class Choice:
 
     Attributes:
         scene: Its number in the grid.
-        group: The list it is shown in: best, worst or disagreement.
+        group: The list it is shown in: best, worst, disagreement, other or contrary.
         also: Further lists it belongs to.
         methods: Numbers of the methods shown, best first.
+        mapped: Those of them that get a map.
     """
 
     scene: int
     group: str
     also: tuple[str, ...]
     methods: tuple[int, ...]
+    mapped: tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -83,26 +89,34 @@ class Exhibit:
     Attributes:
         choice: Which scene, and why.
         shots: ir, vis, then each method's fused image, followed by its map if it has one.
-        full_scale: Points per 1 % of the area that get the maps' last colour; 0 without maps.
     """
 
     choice: Choice
     shots: tuple[Shot, ...]
-    full_scale: float
 
 
-def choose(grid: Grid, *, scenes: int, per_scene: int) -> list[Choice]:
+def choose(
+    grid: Grid,
+    *,
+    scenes: int,
+    per_scene: int,
+    others: bool = False,
+    highlight: Sequence[str] = (),
+) -> list[Choice]:
     """Choose scenes with the best and the worst mean, and those where the methods differ most.
 
-    A scene counts that every method has, if there are such; the mean over some methods only would
-    say which are missing. No scene is both best and worst; one that is in several lists is shown in
-    the first.
+    Scenes that every method has count, if there are such: the mean over some methods only would
+    depend on which are missing. No scene is both best and worst; one that is in several lists is
+    shown in the first.
 
     Args:
         grid: The scores.
         scenes: Length of each list, at most; 0 for no scene.
         per_scene: Methods of a scene, at most: the best and the worst of it.
+        others: Whether all further scenes with a score are chosen too, in the grid's order.
+        highlight: Methods that are shown, with a map, in every scene where they have a score.
     """
+    always = {number for number, name in enumerate(grid.methods) if name in highlight}
     known = np.isfinite(grid.score)
     whole = known.all(1) if known.all(1).any() else known.any(1)
     by_mean = sorted(np.flatnonzero(whole).tolist(), key=lambda n: -grid.mean[n])
@@ -118,51 +132,49 @@ def choose(grid: Grid, *, scenes: int, per_scene: int) -> list[Choice]:
     for name, members in lists.items():
         for scene in members:
             chosen.setdefault(scene, []).append(name)
-    return [
-        Choice(scene, groups[0], tuple(groups[1:]), _ends(grid.score[scene], per_scene))
-        for scene, groups in chosen.items()
-    ]
+    for scene in np.flatnonzero(known.any(1)).tolist() if others else ():
+        chosen.setdefault(scene, [OTHER])
+    made = []
+    for scene, groups in chosen.items():
+        shown = _ends(grid.score[scene], per_scene, always)
+        mapped = tuple(n for n in shown if n in always | {shown[0], shown[-1]})
+        made.append(Choice(scene, groups[0], tuple(groups[1:]), shown, mapped))
+    return made
 
 
-def _ends(scores: Numbers, count: int) -> tuple[int, ...]:
-    """Numbers of the best and worst of a scene's methods (M,), best first."""
+def _ends(scores: Numbers, count: int, always: Set[int]) -> tuple[int, ...]:
+    """Numbers of the best and worst of a scene's methods (M,) and of others, best first."""
     order = [n for n in np.argsort(-scores, kind="stable").tolist() if np.isfinite(scores[n])]
-    if len(order) <= count:
-        return tuple(order)
     worst = count // 2
-    return tuple(order[: count - worst] + (order[-worst:] if worst else []))
+    ends = {*order[: count - worst], *order[max(0, len(order) - worst) :]}
+    return tuple(n for n in order if n in ends | always)
 
 
 def count_steps(choices: list[Choice], *, maps: bool) -> int:
     """How often `illustrate` will report progress for all of these scenes."""
-    return sum(2 + len(c.methods) + (len(_mapped(c)) if maps else 0) for c in choices)
-
-
-def _mapped(choice: Choice) -> tuple[int, ...]:
-    """The methods of a scene that get a map: its worst and its best."""
-    return tuple(dict.fromkeys((*choice.methods[-1:], *choice.methods[:1])))[:_OVERLAYS_PER_SCENE]
+    return sum(2 + len(c.methods) + (len(c.mapped) if maps else 0) for c in choices)
 
 
 def illustrate(
     choice: Choice,
     grid: Grid,
     *,
-    judge: FuScore | None,
+    model: FuScore | None,
     aspect: str,
     thermal_range: ThermalRange | None = None,
-    side: int = THUMBNAIL,
+    side: int = SIDE,
     progress: Progress = lambda done: None,
 ) -> Exhibit:
-    """Read a scene's pictures, and map where its best and worst fusion lost their score.
+    """Read a scene's pictures, and map where fusions lost their score.
 
     Args:
         choice: Which scene.
         grid: Paths and scores.
-        judge: The model that gave the scores; None for no maps.
+        model: The model that gave the scores; None for no maps.
         aspect: Which score the maps are of.
         thermal_range: As the run had it.
         side: Longest side of the pictures, in pixels.
-        progress: Told what was done.
+        progress: Takes what was done.
     """
     scene = grid.scenes[choice.scene]
     names = [grid.methods[number] for number in choice.methods]
@@ -171,13 +183,12 @@ def illustrate(
         _read(files[0][place], role, thermal_range) for place, role in enumerate(("ir", "vis"))
     ]
     fused = [_read(paths[2], "fused") for paths in files]
-    maps = {}
-    if judge is not None:
-        for number in _mapped(choice):
-            place = choice.methods.index(number)
-            maps[place] = _map(judge, sources[0], sources[1], fused[place], aspect)
+    maps: dict[int, Map | str] = {}
+    if model is not None:
+        asked = {choice.methods.index(number): number for number in choice.mapped}
+        maps = _maps(model, sources, {place: fused[place] for place in asked}, aspect)
+        for place in maps:
             progress(f"map of {names[place]} on {scene}")
-    full_scale = _full_scale([one for one in maps.values() if isinstance(one, np.ndarray)])
     shots = []
     for role, pixels in zip(("ir", "vis"), sources, strict=True):
         shots.append(_shot(role, "", float("nan"), pixels, side))
@@ -186,15 +197,16 @@ def illustrate(
         score = float(grid.score[choice.scene, choice.methods[place]])
         shots.append(_shot("fused", name, score, pixels, side))
         if place in maps and not isinstance(pixels, str):
-            laid = _laid_over(pixels, maps[place], full_scale)
+            found = maps[place]
+            laid = found if isinstance(found, str) else painted(_bytes(pixels), found)
             shots.append(_shot("lost", name, score, laid, side))
         progress(f"{name} on {scene}")
-    return Exhibit(choice, tuple(shots), full_scale)
+    return Exhibit(choice, tuple(shots))
 
 
 def _read(path: str, argument: str, thermal_range: ThermalRange | None = None) -> Tensor | str:
     """The pixels (3, H, W) in [0, 1] of a file, or why there are none."""
-    from fuscore_metric.images import InputError, as_images
+    from fuscore_metric.images.convert import as_images
 
     if not path:
         return "the table names no file"
@@ -204,35 +216,26 @@ def _read(path: str, argument: str, thermal_range: ThermalRange | None = None) -
         return str(error)
 
 
-def _map(
-    judge: FuScore, ir: Tensor | str, vis: Tensor | str, fused: Tensor | str, aspect: str
-) -> Map | str:
-    """Points of score lost per 1 % of the area (H, W), or why that is not known."""
-    from torch import Tensor
+def _maps(
+    model: FuScore, sources: Sequence[Tensor | str], fused: Mapping[int, Tensor | str], aspect: str
+) -> dict[int, Map | str]:
+    """Maps (H, W) of fusions of one scene, its sources encoded once; or why there are none."""
+    from torch import stack
 
-    from fuscore_metric.images import InputError
-
-    if not (isinstance(ir, Tensor) and isinstance(vis, Tensor) and isinstance(fused, Tensor)):
-        return "an image of the three is missing"
-    batches = [one.unsqueeze(0).to(judge.device) for one in (ir, vis, fused)]  # (1, 3, H, W)
+    found: dict[int, Map | str] = dict.fromkeys(fused, "an image is missing or has another size")
+    ir, vis = sources
+    if isinstance(ir, str) or isinstance(vis, str):
+        return found
+    fit = {n: x for n, x in fused.items() if not isinstance(x, str) and x.shape == ir.shape}
+    if not fit:
+        return found
+    batches = (ir[None], vis[None], stack(list(fit.values())))
+    one, two, three = (batch.to(model.device) for batch in batches)
     try:
-        found: Map = judge.attribution(batches[0], batches[1], batches[2], aspect)[0].cpu().numpy()
+        maps = model.attribution(one, two, three, aspect=aspect).cpu().numpy()
     except InputError as error:
-        return str(error)
-    return found * (found.size / 100)
-
-
-def _full_scale(maps: list[Map]) -> float:
-    """One scale for the maps of a scene, so that they can be compared; 0 without maps."""
-    from fuscore_metric.overlay import LEAST_FULL_SCALE
-
-    return max([LEAST_FULL_SCALE, *(float(one.max()) for one in maps)]) if maps else 0.0
-
-
-def _laid_over(pixels: Tensor, found: Map | str, full_scale: float) -> Pixels | str:
-    from fuscore_metric.overlay import overlay
-
-    return found if isinstance(found, str) else overlay(_bytes(pixels), found / full_scale)
+        return dict.fromkeys(fused, str(error))
+    return found | dict(zip(fit, maps, strict=True))
 
 
 def _shot(role: str, method: str, score: float, pixels: Tensor | Pixels | str, side: int) -> Shot:

@@ -18,18 +18,19 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuscore_metric.images import InputError
-from fuscore_metric.parquet_files import check_rows
-from fuscore_metric.results.rows import COLUMNS, NAMES, Entry, Row
+from fuscore_metric.errors import InputError
+from fuscore_metric.results.rows import LATER, NAMES, Entry, Row
 from fuscore_metric.results.run_folder import (
     PARTS_FOLDER,
     Key,
     cannot_write,
     is_done,
     replace_text,
+    scored,
 )
 from fuscore_metric.results.stamps import Stamps
 from fuscore_metric.results.tables import schema, to_table
+from fuscore_metric.runs.parquet_files import check_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -85,19 +86,26 @@ class Bucket:
         folder: The run folder.
         number: The bucket's.
         session: That of new rows.
+        measures: Classic measures that are asked for.
     """
 
     folder: Path
     number: int
     session: int
+    measures: tuple[str, ...] = ()
     _asked: Stamps = field(default_factory=Stamps, init=False, repr=False, compare=False)
 
     def waiting(self, entries: Sequence[Entry]) -> list[Entry]:
-        """The entries that have no row of this session, and no score or files that changed."""
+        """The entries without a row of this session that lack something or whose files changed."""
         known = self._rows()
         found = [entry for entry in entries if not self._is_known(entry, known.get(entry.key))]
         self._asked.take(found)
         return found
+
+    def scored(self, waiting: Sequence[Entry]) -> dict[Key, Row]:
+        """The rows of entries that lack measures only."""
+        rows = {key: row for key, (_, row) in self._rows().items()}
+        return scored(waiting, rows, {key: json.loads(row[STAMP]) for key, row in rows.items()})
 
     def add(self, rows: Sequence[Row], settings: str) -> Path:
         """Write rows as a part.
@@ -141,14 +149,16 @@ class Bucket:
         if known is None:
             return False
         session, row = known
-        return session == self.session or is_done(entry, row, json.loads(row[STAMP]))
+        mark = json.loads(row[STAMP])
+        return session == self.session or is_done(entry, row, mark, self.measures)
 
 
-def read_parts(folder: Path) -> pa.Table:
-    """Read the rows of a run that goes on or was stopped: one a scene and method, sorted by them.
+def read_parts(folder: Path, settings: str = "{}") -> pa.Table:
+    """Read the rows of a run that goes on or was stopped: one per scene and method, sorted by them.
 
     Args:
         folder: The run folder.
+        settings: Those of the run as JSON, which name its measures.
 
     Returns:
         Columns of the results table.
@@ -157,13 +167,17 @@ def read_parts(folder: Path) -> pa.Table:
     import pyarrow as pa
     from pyarrow import parquet
 
-    tables, sessions = [pa.table({name: [] for name in COLUMNS}, schema=schema("{}"))], []
+    form = schema(settings)
+    later = {*LATER, *json.loads(settings).get("measures", [])}
+    tables, sessions = [form.empty_table()], []
     for path in sorted((folder / PARTS_FOLDER).glob("*/*.parquet")):
         if (name := PART_NAME.fullmatch(path.name)) is not None:
             check_rows(path)
-            tables.append(parquet.read_table(path, columns=list(COLUMNS), partitioning=None))
+            there = set(parquet.read_schema(path).names)
+            columns = [name for name in form.names if name in there or name not in later]
+            tables.append(parquet.read_table(path, columns=columns, partitioning=None))
             sessions.append(np.full(tables[-1].num_rows, int(name["session"])))
-    table = pa.concat_tables(tables).replace_schema_metadata(None)
+    table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata(None)
     keys = table.select(list(NAMES)).to_pandas()
     keys["session"] = np.concatenate(sessions) if sessions else []
     keys = keys.sort_values([*NAMES, "session"], kind="stable")

@@ -8,11 +8,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuscore_metric.images import InputError
+from fuscore_metric.errors import InputError
 from fuscore_metric.optional import require
-from fuscore_metric.parquet_files import check_rows
 from fuscore_metric.results.parts import read_parts
-from fuscore_metric.results.rows import COLUMNS, NAMES, NUMBERS
+from fuscore_metric.results.rows import COLUMNS, IN_TRAINING, LATER, NAMES, NUMBERS
 from fuscore_metric.results.run_folder import (
     PARTS_FOLDER,
     SETTINGS_FILE,
@@ -20,6 +19,7 @@ from fuscore_metric.results.run_folder import (
     read_settings,
 )
 from fuscore_metric.results.tables import METADATA_KEY, to_table
+from fuscore_metric.runs.parquet_files import check_rows
 
 if TYPE_CHECKING:
     import pandas
@@ -30,7 +30,7 @@ class Results:
     """A results table.
 
     Attributes:
-        table: A row a triple, columns `fuscore_metric.results.rows.COLUMNS`; NaN or None where
+        table: A row per triple, columns `fuscore_metric.results.rows.columns`; NaN or None where
             there is nothing.
         settings: What it was made with, as `RunSettings` names it; empty for a CSV file.
     """
@@ -49,7 +49,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         InputError: It is not there, or not a results table.
         MissingPackageError: pandas or pyarrow is missing.
     """
-    path = Path(path)
+    path = Path(os.path.expanduser(path))
     require("Reading results", "pandas", "pyarrow", install="fuscore-metric[report]")
     if not path.exists():
         raise InputError(f"Expected a results table or run folder, got {str(path)!r}: not there")
@@ -60,7 +60,7 @@ def read_results(path: str | os.PathLike[str]) -> Results:
         return Results(_checked(table, path), _checked_settings(settings, path))
     except (InputError, MemoryError):
         raise
-    # Of a table that is none, arrow, pandas and json raise nearly anything, RecursionError too.
+    # For a file that is not a table, arrow, pandas and json raise nearly anything.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"Cannot read results in {str(path)!r}: {reason}") from error
@@ -71,22 +71,32 @@ def _read(path: Path) -> tuple[pandas.DataFrame, dict[str, Any]]:
     from pyarrow import parquet
 
     if path.is_dir() and (path / SETTINGS_FILE).exists():
+        settings = read_settings(path)
         if not (path / PARTS_FOLDER).is_dir():
             rows = {(row["scene"], row["method"]): row for row in read_journal(path)}
             ordered = [rows[key] for key in sorted(rows)]
-            return to_table(ordered, "{}").to_pandas(), asdict(read_settings(path))
-        return read_parts(path).to_pandas(), asdict(read_settings(path))
+            return to_table(ordered, settings.to_json()).to_pandas(), asdict(settings)
+        return read_parts(path, settings.to_json()).to_pandas(), asdict(settings)
     if path.is_file() and path.suffix.lower() == ".csv":
+        from fuscore_metric.measures.catalogue import MEASURES
+
+        numbers = (*NUMBERS, *MEASURES)
+        types: dict[str, Any] = dict.fromkeys(COLUMNS, str) | dict.fromkeys(numbers, float)
+        types[IN_TRAINING] = "boolean"
         # Only an empty field is nothing: a method may be called "NA".
-        types = {name: float if name in NUMBERS else str for name in COLUMNS}
-        nothing = {name: [""] for name in (*NUMBERS, "error")}
-        return pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nothing), {}
+        nothing = {name: [""] for name in (*LATER, "error")}
+        nothing |= {name: ["", "nan"] for name in numbers}
+        table = pd.read_csv(path, dtype=types, keep_default_na=False, na_values=nothing)
+        if IN_TRAINING in table:  # None for nothing, as in Parquet
+            known = table[IN_TRAINING]
+            table[IN_TRAINING] = known.astype(object).where(known.notna(), None)
+        return table, {}
     if path.is_dir() and not any(path.rglob("*.parquet")):
         raise InputError(f"Expected a run folder or Parquet files in {str(path)!r}, none there")
     check_rows(path)
     table = parquet.read_table(path)
-    settings = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
-    return table.to_pandas(), json.loads(settings)
+    stored = (table.schema.metadata or {}).get(METADATA_KEY, b"{}")
+    return table.to_pandas(), json.loads(stored)
 
 
 def _checked_settings(settings: Any, path: Path) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """Rows as they come -> files that outlast whatever stops the run, and the tables made of them.
 
-A run folder holds `run.json` (what the rows were made with), `rows.jsonl` (a line a row, appended
+A run folder holds `run.json` (what the rows were made with), `rows.jsonl` (a line per row, appended
 and synchronised batch by batch) and, once a run ends, `results.csv` and `results.parquet`. Where
 many processes write, rows are in `parts/` instead (`fuscore_metric.results.parts`).
 """
@@ -12,7 +12,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -20,8 +20,8 @@ from typing import Any
 from filelock import FileLock, Timeout
 from typing_extensions import Self
 
-from fuscore_metric.images import InputError
-from fuscore_metric.results.rows import COLUMNS, FILES, NAMES, Entry, Row
+from fuscore_metric.errors import InputError
+from fuscore_metric.results.rows import COLUMNS, FILES, LATER, NAMES, Entry, Row
 from fuscore_metric.results.settings import RunSettings
 from fuscore_metric.results.stamps import Stamps, stamp
 from fuscore_metric.results.tables import (
@@ -80,10 +80,14 @@ class RunFolder:
         return [self._rows[key] for key in sorted(self._rows)]
 
     def waiting(self, entries: Iterable[Entry]) -> list[Entry]:
-        """The entries that have no score yet, or whose files changed since."""
+        """The entries that lack a score or a measure, or whose files changed since."""
         found = [entry for entry in entries if not self._is_done(entry)]
         self._asked.take(found)
         return found
+
+    def scored(self, waiting: Iterable[Entry]) -> dict[Key, Row]:
+        """The rows of entries that lack measures only."""
+        return scored(waiting, self._rows, self._stamps)
 
     def append(self, rows: Sequence[Row]) -> None:
         """Add rows; when this returns they outlast a crash of the process or of the machine.
@@ -140,21 +144,31 @@ class RunFolder:
         self._rows[key], self._stamps[key] = row, mark
 
     def _is_done(self, entry: Entry) -> bool:
-        return is_done(entry, self._rows.get(entry.key), self._stamps.get(entry.key))
+        row, mark = self._rows.get(entry.key), self._stamps.get(entry.key)
+        return is_done(entry, row, mark, self.settings.measures)
 
 
-def is_done(entry: Entry, row: Row | None, mark: Any) -> bool:
-    """Whether a row has the score of an entry, and its files are what they were.
+def is_done(entry: Entry, row: Row | None, mark: Any, measures: Sequence[str] = ()) -> bool:
+    """Whether a row has all that is asked of an entry, and its files are what they were.
 
     Args:
         entry: The triple.
         row: What is known of it, or None.
         mark: `stamp` of that row when it was made.
+        measures: Classic measures that are asked for. One that does not exist is NaN.
     """
-    if row is None or row["error"] is not None:
+    if row is None or row["score"] is None or any(row.get(name) is None for name in measures):
         return False
     same_files = all(row[name] == getattr(entry, name) for name in FILES)
     return same_files and bool(mark == stamp(row))
+
+
+def scored(
+    waiting: Iterable[Entry], rows: Mapping[Key, Row], marks: Mapping[Key, Any]
+) -> dict[Key, Row]:
+    """The rows of entries whose score still holds, so that they lack measures only."""
+    keys = (e.key for e in waiting if is_done(e, rows.get(e.key), marks.get(e.key)))
+    return {key: rows[key] for key in keys}
 
 
 def lock_folder(path: Path) -> FileLock:
@@ -174,14 +188,17 @@ def lock_folder(path: Path) -> FileLock:
     return lock
 
 
-def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -> None:
-    """Begin a run in a locked folder, or see that the one in it can go on.
+def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -> RunSettings:
+    """Begin a run in a locked folder, or make sure that the one in it can go on.
 
     Args:
         path: The folder.
         settings: What new rows are made with.
         overwrite: Remove what is there.
         kept_in: Where this engine keeps its rows, `JOURNAL_FILE` or `PARTS_FOLDER`.
+
+    Returns:
+        The settings of all rows: those that the run was begun with, and measures asked for since.
 
     Raises:
         InputError: The run in it has other settings or rows of another engine, or it cannot be
@@ -191,8 +208,9 @@ def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -
     if overwrite or not record.exists():
         _begin_anew(path, overwrite=overwrite)
         replace_text(record, settings.to_json() + "\n")
-        return
-    differences = settings.differences(read_settings(path))
+        return settings
+    before = read_settings(path)
+    differences = settings.differences(before)
     (other,) = {JOURNAL_FILE, PARTS_FOLDER} - {kept_in}
     if (path / other).exists():
         differences.append(f"rows of another engine in {other}")
@@ -201,10 +219,13 @@ def begin(path: Path, settings: RunSettings, *, overwrite: bool, kept_in: str) -
             f"Expected to go on in {str(path)!r} as it was begun, got "
             f"{'; '.join(differences)}: give another folder as --out, or --overwrite"
         )
+    if (merged := before.with_measures_of(settings)) != before:
+        replace_text(record, merged.to_json() + "\n")
+    return merged
 
 
 def _begin_anew(path: Path, *, overwrite: bool) -> None:
-    """Remove the rows and tables in a folder; those of nobody knows what only if told to."""
+    """Remove the rows and tables in a folder; those of unknown origin only if asked to."""
     names = JOURNAL_FILE, CSV_FILE, PARQUET_FILE, PARTS_FOLDER, *BOARD_FILES.values()
     found = [path / name for name in names if os.path.lexists(path / name)]
     if found and not overwrite:
@@ -243,7 +264,7 @@ def read_journal(folder: Path) -> list[Row]:
     rows: list[Row] = []
     for number, line in enumerate(path.read_bytes().split(b"\n")[:-1], start=1):
         try:
-            row = json.loads(line)
+            row = dict.fromkeys(LATER) | json.loads(line)
             if not set(COLUMNS) <= set(row):
                 raise ValueError("columns are missing")
             if not all(isinstance(row[name], str) for name in (*NAMES, *FILES)):
@@ -278,7 +299,7 @@ def _whole_lines(path: Path) -> int:
 
 
 def cannot_write(path: Path, error: OSError) -> InputError:
-    """Make the error of a full disk and its like, which says what to do."""
+    """Make the error of a full disk and its like, with what to do."""
     reason = error.strerror or error
     if error.errno is not None:
         reason = os.strerror(error.errno)  # Arrow's own text is of bytes and files

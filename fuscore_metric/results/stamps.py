@@ -14,7 +14,7 @@ Stamp: TypeAlias = list[list[int] | None]
 
 
 def stamp(row: Row) -> Stamp:
-    """Look at a row's three files.
+    """Read size and time of a row's three files.
 
     Times are compared for equality only: a clock that is wrong, or was moved, does no harm.
     """
@@ -32,7 +32,7 @@ class Stamps:
         self._taken: dict[tuple[str, ...], Stamp] = {}
 
     def take(self, entries: Iterable[Entry]) -> None:
-        """Look at the files of triples that are about to be scored; forgets those before."""
+        """Stamp the files of triples that are about to be scored; earlier stamps are forgotten."""
         rows = [asdict(entry) for entry in entries]
         self._taken = {_files(row): stamp(row) for row in rows}
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fuscore_metric.results.rows import COLUMNS, NUMBERS, Row
+from fuscore_metric.results.rows import IN_TRAINING, NUMBERS, Row, columns
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -26,10 +27,16 @@ BOARD_FILES = {
 
 
 def schema(settings: str) -> Any:
-    """Columns of the results table: numbers are float64, all else is text; all may be null."""
+    """Columns of the results table: numbers, truth, else text; all may be null.
+
+    Args:
+        settings: JSON to keep in the Parquet file; those of a run name its measures.
+    """
     import pyarrow as pa
 
-    fields = [(name, pa.float64() if name in NUMBERS else pa.string()) for name in COLUMNS]
+    measures = json.loads(settings).get("measures", [])
+    types = dict.fromkeys((*NUMBERS, *measures), pa.float64()) | {IN_TRAINING: pa.bool_()}
+    fields = [(name, types.get(name, pa.string())) for name in columns(measures)]
     return pa.schema(fields, metadata={METADATA_KEY: settings.encode()})
 
 
@@ -38,7 +45,7 @@ def write_tables(rows: Sequence[Row], settings: str, folder: Path) -> list[Path]
 
     Args:
         rows: Rows, in order.
-        settings: JSON to keep in the Parquet file.
+        settings: As in `schema`.
         folder: Where to.
 
     Returns:
@@ -48,11 +55,13 @@ def write_tables(rows: Sequence[Row], settings: str, folder: Path) -> list[Path]
 
 
 def to_table(rows: Sequence[Row], settings: str) -> pa.Table:
-    """Rows as a table of `schema`."""
+    """Rows as a table of `schema`; what a row lacks is null."""
     import pyarrow as pa
 
-    columns = {name: [_text(row[name]) for row in rows] for name in COLUMNS}
-    return pa.table(columns, schema=schema(settings))
+    form = schema(settings)
+    return pa.table(
+        {name: [as_text(row.get(name)) for row in rows] for name in form.names}, schema=form
+    )
 
 
 def replace_tables(table: pa.Table, folder: Path) -> list[Path]:
@@ -79,8 +88,8 @@ def removed_on_failure(new: Path) -> Iterator[None]:
         raise
 
 
-def _text(value: Any) -> Any:
-    """Names of files may hold bytes that are no text: they are shown as escapes."""
+def as_text(value: Any) -> Any:
+    """Show bytes in names of files that are not text as escapes."""
     if not isinstance(value, str):
         return value
     return os.fsencode(value).decode("utf-8", "backslashreplace")

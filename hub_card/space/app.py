@@ -1,6 +1,6 @@
 """The Space: three images in, a score with its reasons out; and a ranking of several fusions.
 
-    FUSCORE_WEIGHTS=owner/name FUSCORE_REVISION=... python app.py
+    FUSCORE_MODEL=owner/name FUSCORE_REVISION=... python app.py
 
 Nothing but this machine is asked once the weights are here: no analytics, no fonts from elsewhere.
 """
@@ -17,7 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import gradio as gr
 import views
-from judging import Payload, judge, locate_loss, rank, write_csv
+from scoring import Payload, doubt, locate_loss, rank, score, write_csv
 
 from fuscore_metric import FuScore, InputError
 from fuscore_metric.prompts import DEFAULT_ASPECT
@@ -41,14 +41,14 @@ def build_app(model: FuScore | None = None) -> gr.Blocks:
     """Lay out the app.
 
     Args:
-        model: What judges; by default the weights that the environment variables FUSCORE_WEIGHTS
+        model: The model; by default the weights that the environment variables FUSCORE_MODEL
             ("embedded", a directory or a hub id) and FUSCORE_REVISION name.
 
     Raises:
         CheckpointError: The weights cannot be had.
     """
-    judge_model = model or FuScore.from_pretrained(
-        os.environ.get("FUSCORE_WEIGHTS", "embedded"),
+    loaded = model or FuScore.from_pretrained(
+        os.environ.get("FUSCORE_MODEL", "embedded"),
         revision=os.environ.get("FUSCORE_REVISION") or None,
     )
     app = gr.Blocks(
@@ -59,11 +59,11 @@ def build_app(model: FuScore | None = None) -> gr.Blocks:
             '<div class="fs-title"><h1>FuScore</h1>'
             "<p>How good is this fusion of an infrared and a visible image?</p></div>"
         )
-        _html(views.label_banner(judge_model.spec), elem_id="labels")
+        _html(views.label_banner(loaded.spec), elem_id="labels")
         with gr.Tab("One fusion"):
-            _one_fusion(judge_model)
+            _one_fusion(loaded)
         with gr.Tab("Candidates"):
-            _candidates(judge_model)
+            _candidates(loaded)
     return app
 
 
@@ -102,6 +102,11 @@ def _readable(function: Callable[P, R]) -> Callable[P, R]:
     return wrapped
 
 
+def _warn(ir: Payload, vis: Payload) -> None:
+    if said := doubt(ir, vis):
+        gr.Warning(said, duration=None)  # stays until it is closed
+
+
 def _html(value: str = "", *, elem_id: str | None = None) -> gr.HTML:
     return gr.HTML(value, elem_id=elem_id, apply_default_css=False, padding=False)
 
@@ -126,7 +131,7 @@ def _one_fusion(model: FuScore) -> None:
         aspect = gr.Radio(
             [(title, name) for name, title in views.ASPECT_TITLES.items()],
             value=DEFAULT_ASPECT,
-            label="What to judge",
+            label="What is scored",
             scale=4,
             elem_id="aspect",
         )
@@ -141,7 +146,7 @@ def _one_fusion(model: FuScore) -> None:
                 ]
     with gr.Row():
         with gr.Column():
-            score = _html(views.empty(WAITING), elem_id="result")
+            result = _html(views.empty(WAITING), elem_id="result")
             aspects = _html(elem_id="aspects")
         with gr.Column():
             picture = gr.Image(
@@ -153,20 +158,21 @@ def _one_fusion(model: FuScore) -> None:
                 elem_id="map",
             )
             legend = _html(elem_id="legend")
-    cleared = [score, aspects, picture, legend]
+    cleared = [result, aspects, picture, legend]
 
     def clear() -> tuple[Any, ...]:
         return views.empty(WAITING), "", gr.update(value=None, visible=False), ""
 
     @_readable
     def show(ir: Payload, vis: Payload, fused: Payload, asked: str) -> tuple[str, str, str]:
-        found = judge(model, ir, vis, fused, asked)
+        found = score(model, ir, vis, fused, asked)
+        _warn(ir, vis)
         return views.score_card(found), views.aspects_card(found), views.empty(LOOKING)
 
     @_readable
     def explain(ir: Payload, vis: Payload, fused: Payload, asked: str) -> tuple[Any, str]:
-        painted, full = locate_loss(model, ir, vis, fused, asked)
-        return gr.update(value=painted, visible=True), views.legend(full, asked)
+        painted = locate_loss(model, ir, vis, fused, asked)
+        return gr.update(value=painted, visible=True), views.legend(asked)
 
     # `preprocess=False` hands over the upload itself. Gradio checks that the path is an upload, and
     # would only open the file to ask for its mode: broken files should fail in our words.
@@ -176,7 +182,7 @@ def _one_fusion(model: FuScore) -> None:
         "api_visibility": "private",
     }
     scored = press.click(clear, None, cleared, **QUIETLY).then(
-        show, outputs=[score, aspects, legend], show_progress_on=score, **raw
+        show, outputs=[result, aspects, legend], show_progress_on=result, **raw
     )
     explained = scored.success(explain, outputs=[picture, legend], show_progress_on=legend, **raw)
     for example, name in zip(examples, ("fused_good.png", "fused_noisy.png"), strict=True):
@@ -220,6 +226,7 @@ def _candidates(model: FuScore) -> None:
     @_readable
     def show(ir: Payload, vis: Payload, given: list[dict[str, Any]] | None) -> tuple[Any, ...]:
         ranking = rank(model, ir, vis, given)
+        _warn(ir, vis)
         path = Path(tempfile.mkdtemp(prefix="fuscore")) / "fuscore_ranking.csv"
         write_csv(ranking, model, path)
         pictures = [

@@ -5,11 +5,11 @@ from __future__ import annotations
 from html import escape
 
 import numpy as np
-from judging import Judgement, Ranked
+from scoring import Answer, Ranked
 
 from fuscore_metric import FuScoreSpec
+from fuscore_metric.drawing.overlay import SCALE_END, colours
 from fuscore_metric.levels import SCORE_RANGE
-from fuscore_metric.overlay import colours
 from fuscore_metric.prompts import LEVEL_WORDS
 
 ASPECT_TITLES = {
@@ -40,7 +40,7 @@ def empty(text: str) -> str:
     return f'<div class="fs-card fs-empty">{escape(text)}</div>'
 
 
-def score_card(found: Judgement) -> str:
+def score_card(found: Answer) -> str:
     """The score, large, with its uncertainty and the five answers it is made of."""
     low, high = SCORE_RANGE
     place, spread = 100 * (found.score - low) / (high - low), 100 * found.std / (high - low)
@@ -59,7 +59,7 @@ def score_card(found: Judgement) -> str:
 </div>"""
 
 
-def aspects_card(found: Judgement) -> str:
+def aspects_card(found: Answer) -> str:
     """Every aspect of the same look at the images."""
     low, high = SCORE_RANGE
     bars = "".join(
@@ -84,8 +84,8 @@ def _bar(title: str, share: float, shown: str, kind: str) -> str:
     )
 
 
-def legend(full: float, aspect: str) -> str:
-    """The colours of the map; `full` is what the last one means."""
+def legend(aspect: str) -> str:
+    """The colours of the map."""
     stops = ", ".join(
         f"rgb({red:.0f} {green:.0f} {blue:.0f})"
         for red, green, blue in colours(np.linspace(0, 1, 9, dtype=np.float32))
@@ -93,8 +93,8 @@ def legend(full: float, aspect: str) -> str:
     return f"""<div class="fs-card" id="fs-legend">
 <h3>Where {ASPECT_TITLES[aspect].lower()} was lost</h3>
 <div class="fs-ramp" style="background:linear-gradient(90deg, {stops})"></div>
-<div class="fs-ends"><span>nothing</span><span>{full:.3f} points per 1 % of the area</span></div>
-<p class="fs-note">Compared with a plain average of the sources, as bright as the fusion.
+<div class="fs-ends"><span>nothing</span><span>{SCALE_END}</span></div>
+<p class="fs-note">Compared with a plain average of the sources in the visible one's colours.
 Areas count, not single pixels.</p></div>"""
 
 

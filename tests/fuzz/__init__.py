@@ -11,5 +11,5 @@ are libFuzzer's. `python -m tests.fuzz.images --replay FILE` shows what one inpu
 
 Each door is a module with `one(data)`, which raises if the reader breaks its promise; `seeds()`;
 and `mutate(data, rng, havoc)`, which keeps the structure that makes a change worth trying.
-`tests/test_fuzz.py` runs all of them for a moment without atheris.
+`tests/fuzz/test_fuzz.py` runs all of them for a moment without atheris.
 """

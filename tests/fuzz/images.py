@@ -13,16 +13,17 @@ from typing import Any
 
 from tests.fuzz.harness import Havoc, folder, instrumented, run
 
-with instrumented(__name__, "PIL", "fuscore_metric._decode", "fuscore_metric.images"):
+with instrumented(__name__, "PIL", "fuscore_metric.images"):
     import numpy as np
     import torch
     from PIL import Image
 
     Image.init()  # imports the readers of all formats, where most of the code is
 
-    from fuscore_metric._decode import InputError, file_header
-    from fuscore_metric.images import as_images
-    from fuscore_metric.pictures import load_triples
+    from fuscore_metric.errors import InputError
+    from fuscore_metric.images.convert import as_images
+    from fuscore_metric.images.files import file_header
+    from fuscore_metric.images.lazy import load_triples
 
 PIXEL_LIMIT = 200_000  # of Pillow's own, which the reader obeys: most inputs take milliseconds then
 MAX_WARNINGS = 200
@@ -119,7 +120,7 @@ def seeds() -> Iterator[bytes]:
                     buffer = io.BytesIO()
                     image.save(buffer, format, **variant)
                 except (OSError, ValueError, KeyError, TypeError, struct.error):
-                    continue  # a mode that the format has not
+                    continue  # a mode that the format does not have
                 if buffer.tell() <= 12_000:
                     yield buffer.getvalue()
     for format in ("PNG", "GIF", "TIFF", "WEBP", "MPO"):

@@ -12,11 +12,12 @@ from tests.fuzz.harness import Havoc, folder, instrumented, run
 from tests.fuzz.values import mutate_json
 
 with instrumented(
-    __name__, "json", "fuscore_metric.checkpoint", "fuscore_metric.strict_json",
-    "fuscore_metric.spec_fields",
+    __name__, "json", "fuscore_metric.checkpoints.spec", "fuscore_metric.checkpoints.strict_json",
+    "fuscore_metric.checkpoints.fields",
 ):  # fmt: skip
     import fuscore_metric
-    from fuscore_metric.checkpoint import SPEC_FILE, CheckpointError, read_spec
+    from fuscore_metric.checkpoints.spec import SPEC_FILE, read_spec
+    from fuscore_metric.errors import CheckpointError
 
 EMBEDDED = Path(fuscore_metric.__file__).parent / "assets"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

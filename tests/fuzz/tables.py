@@ -22,12 +22,12 @@ from tests.fuzz.values import (
     to_parquet,
 )
 
-with instrumented(__name__, "json", "fuscore_metric.manifest", "fuscore_metric.results"):
-    from fuscore_metric.images import InputError
-    from fuscore_metric.manifest import read_manifest
+with instrumented(__name__, "json", "fuscore_metric.runs.manifest", "fuscore_metric.results"):
+    from fuscore_metric.errors import InputError
     from fuscore_metric.results.read import read_results
     from fuscore_metric.results.rows import COLUMNS, NUMBERS
     from fuscore_metric.results.settings import RunSettings
+    from fuscore_metric.runs.manifest import read_manifest
 
 CSV, LINES, PARQUET, TABLE, RUN = b"c", b"j", b"p", b"t", b"r"
 SUFFIX = {CSV: ".csv", LINES: ".jsonl", PARQUET: ".parquet", TABLE: ".parquet"}

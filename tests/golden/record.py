@@ -3,9 +3,9 @@
     python tests/golden/record.py --reason "what changed and why it may" [--data DIR]
     python tests/golden/record.py --show [--data DIR]  # print, write nothing
 
-`tests/test_golden.py` holds every door to what is in `scores.json`. Recording again moves the
-promise that a score stays the same, so it demands a reason, keeps the earlier ones, and prints how
-far each score moved. Images are not stored, only their hashes: the real ones may not be shipped.
+`test_golden.py` holds every door to what is in `scores.json`. Recording again moves the promise
+that a score stays the same, so it demands a reason, keeps the earlier ones, and prints how far each
+score moved. Images are not stored, only their hashes: the real ones may not be shipped.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from typing import Any
 import torch
 
 from fuscore_metric import FuScore, __version__, predict
-from fuscore_metric.locate import fingerprint, locate
-from fuscore_metric.prompts import ALL_ASPECTS, ASPECTS, PROMPT_VERSION
+from fuscore_metric.checkpoints.locate import fingerprint, locate
+from fuscore_metric.prompts import ASPECTS, PROMPT_VERSION
 from fuscore_metric.results.settings import versions
 
 ROOT = Path(__file__).parents[2]
@@ -118,7 +118,7 @@ def measure(triples: list[Triple]) -> dict[str, dict[str, Any]]:
     model = FuScore.from_pretrained(device="cpu", dtype="float32")
     found = {}
     for triple in triples:
-        output = predict(triple.ir, triple.vis, triple.fused, model=model, aspect=ALL_ASPECTS)
+        output = predict(triple.ir, triple.vis, triple.fused, model=model, aspects=ASPECTS)
         found[triple.name] = {
             "sha256": triple.hashes(),
             "score": _by_aspect(output.score[0]),

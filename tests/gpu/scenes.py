@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from fuscore_metric.images import as_images
+from fuscore_metric.images.convert import as_images
 from tests.golden import record
 
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fuscore_metric import FuScore, FuScoreReward
+from tests.golden.doors import TOLERANCE
 from tests.gpu.scenes import FusionNet, crops, on
-from tests.test_golden import TOLERANCE
 
 # Triton builds a small module in C for Python at the first kernel.
 COMPILER = shutil.which("gcc") or shutil.which("g++") or shutil.which("clang")

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from fuscore_metric import FuScore, FuScoreLoss, FuScoreReward, predict, rank, score
+from fuscore_metric.prompts import ASPECTS
+from tests.golden.doors import TOLERANCE, check, of_arrays, of_pil, of_rows, record
 from tests.gpu.scenes import crops, example, example_files, on, write_crops
-from tests.test_golden import TOLERANCE, check, of_arrays, of_pil, of_rows, record
 
 pytestmark = pytest.mark.gpu
 
@@ -27,7 +28,7 @@ def of_torchmetrics(model, _):
 def of_pyiqa(model, _):
     pyiqa = pytest.importorskip("pyiqa")
     ir, vis, fused = example_on(model)
-    metric = pyiqa.create_metric("fuscore", device=model.device, backbone=lambda: model)
+    metric = pyiqa.create_metric("fuscore", device=model.device, model=lambda: model)
     return metric(fused, ir=ir, vis=vis)
 
 
@@ -102,14 +103,14 @@ def test_mixed_sizes_come_back_in_the_order_given(model, on_cpu, tmp_path):
 def test_large_images_are_made_smaller_as_on_the_cpu(device, model, on_cpu):
     large = [torch.nn.functional.interpolate(x[:1], scale_factor=2) for x in example()]
     assert large[0][0, 0].numel() > model.spec.preprocessing["max_pixels"]
-    expected = on_cpu(*large, aspect="all").score
-    found = model(*on(device, large), aspect="all").score
+    expected = on_cpu(*large, aspects=ASPECTS).score
+    found = model(*on(device, large), aspects=ASPECTS).score
     assert torch.allclose(found.cpu(), expected, atol=TOLERANCE)
 
 
 def test_all_that_predict_says_is_that_of_the_cpu(device, model, on_cpu):
-    expected = predict(*crops(), model=on_cpu, aspect="all")
-    found = predict(*on(device, crops()), model=model, aspect="all")
+    expected = predict(*crops(), model=on_cpu, aspects=ASPECTS)
+    found = predict(*on(device, crops()), model=model, aspects=ASPECTS)
     for name in ("score", "std", "probabilities"):
         values = getattr(found, name)
         assert values.device.type == device
@@ -126,13 +127,15 @@ def test_a_ranking_is_that_of_the_cpu(model, on_cpu):
 
 def test_a_pair_is_read_once_for_many(device, model):
     ir, vis, fused = on(device, example())
-    together = model.judge(model.read(ir[:1], vis[:1]), fused, "all").score
-    assert torch.allclose(together, model(ir, vis, fused, aspect="all").score, atol=TOLERANCE)
+    together = model.score_fused(
+        model.encode_sources(ir[:1], vis[:1]), fused, aspects=ASPECTS
+    ).score
+    assert torch.allclose(together, model(ir, vis, fused, aspects=ASPECTS).score, atol=TOLERANCE)
     # The second and third of three pairs have two fused images each.
     pair = torch.tensor([1, 2, 1, 2])
-    sources = model.read(ir[:3], vis[:3])
+    sources = model.encode_sources(ir[:3], vis[:3])
     for where in ("cpu", device):
-        found = model.judge(sources, fused, "all", pair.to(where)).score
+        found = model.score_fused(sources, fused, aspects=ASPECTS, pair=pair.to(where)).score
         assert torch.allclose(found, together, atol=TOLERANCE)
 
 
@@ -162,6 +165,6 @@ def test_images_and_reward_may_be_on_different_devices(device):
 def test_pyiqa_gives_its_result_where_the_caller_is(device):
     pyiqa = pytest.importorskip("pyiqa")
     metric = pyiqa.create_metric("fuscore", device=device)
-    assert metric.net.judge.model.device.type == device
+    assert metric.net.guest.model.device.type == device
     ir, vis, fused = crops(2)
     assert metric(fused, ir=ir, vis=vis).device.type == "cpu"

@@ -6,8 +6,8 @@ import torch
 from benchmarks.precision import real_triples
 from fuscore_metric import FuScore, predict
 from fuscore_metric.prompts import ASPECTS
+from tests.golden.doors import GOLDEN, TOLERANCE, record
 from tests.gpu.scenes import example_files, tf32
-from tests.test_golden import GOLDEN, TOLERANCE, record
 
 pytestmark = pytest.mark.gpu
 
@@ -36,7 +36,7 @@ def test_golden_scores(device, dtype, with_tf32, record_property):
     """PyTorch's default has TF32 in convolutions only, so its scores lie between these two."""
     model = FuScore.from_pretrained(device=device, dtype=dtype)
     with tf32(enabled=with_tf32):
-        found = predict(*example_files(), model=model, aspect="all").score
+        found = predict(*example_files(), model=model, aspects=ASPECTS).score
     assert found.device.type == device
     moved = (found.cpu() - golden()).abs()
     note(record_property, f"{dtype}, TF32 {'on' if with_tf32 else 'off'}", moved)
@@ -45,7 +45,7 @@ def test_golden_scores(device, dtype, with_tf32, record_property):
 
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_batches_do_not_matter(model, batch_size, record_property):
-    found = predict(*example_files(), model=model, aspect="all", batch_size=batch_size).score
+    found = predict(*example_files(), model=model, aspects=ASPECTS, batch_size=batch_size).score
     moved = (found.cpu() - golden()).abs()
     note(record_property, f"float32, batches of {batch_size}", moved)
     assert moved.max() <= TOLERANCE
@@ -55,8 +55,8 @@ def test_batches_do_not_matter(model, batch_size, record_property):
 @pytest.mark.parametrize("dtype", LIMITS)
 def test_real_triples_score_like_on_the_cpu(device, on_cpu, real_data, dtype, record_property):
     triples = real_triples(real_data)
-    expected = predict(*triples, model=on_cpu, aspect="all").score
+    expected = predict(*triples, model=on_cpu, aspects=ASPECTS).score
     model = FuScore.from_pretrained(device=device, dtype=dtype)
-    moved = (predict(*triples, model=model, aspect="all").score.cpu() - expected).abs()
+    moved = (predict(*triples, model=model, aspects=ASPECTS).score.cpu() - expected).abs()
     note(record_property, f"{dtype}, real triples", moved)
     assert moved.max() <= LIMITS[dtype]

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from fuscore_metric import FuScoreReward, TrustRegion
+from fuscore_metric.prompts import ASPECTS
 from tests.gpu.scenes import FusionNet, crops, on
 
 pytestmark = pytest.mark.gpu
@@ -23,15 +24,15 @@ def relative_error(found, expected):
     return ((found - expected).norm() / expected.norm()).item()
 
 
-@pytest.mark.parametrize("aspect", ["overall", "all"])
+@pytest.mark.parametrize("asked", [{}, {"aspects": ASPECTS}], ids=["overall", "all"])
 def test_gradients_of_all_images_are_those_of_the_cpu(
-    device, model, on_cpu, aspect, record_property
+    device, model, on_cpu, asked, record_property
 ):
-    expected = gradients(lambda *images: on_cpu(*images, aspect=aspect).score, "cpu")
-    found = gradients(lambda *images: model(*images, aspect=aspect).score, device)
+    expected = gradients(lambda *images: on_cpu(*images, **asked).score, "cpu")
+    found = gradients(lambda *images: model(*images, **asked).score, device)
     for name, *both in zip(("ir", "vis", "fused"), found, expected, strict=True):
         error = relative_error(*both)
-        record_property(f"relative error of the gradient, {aspect}, {name}", error)
+        record_property(f"relative error of the gradient, {asked}, {name}", error)
         assert error <= RELATIVE_ERROR, name
 
 
@@ -70,7 +71,7 @@ def test_autocast_changes_no_score_and_no_gradient(device, model, dtype):
 
 
 def test_a_network_learns_under_autocast_with_a_scaler(device, model):
-    """The usual loop: float16 in the network, float32 in the judge."""
+    """The usual loop: float16 in the network, float32 in the metric."""
     reward, net = FuScoreReward(model), FusionNet().to(device)
     optimizer = torch.optim.Adam(net.parameters(), lr=1e-2)
     scaler = torch.amp.GradScaler(device, init_scale=256.0)

@@ -7,13 +7,14 @@ from contextlib import contextmanager
 import pytest
 import torch
 
+from benchmarks import tiny_qwen
 from fuscore_metric import FuScore, InputError, score
-from fuscore_metric.checkpoint import FuScoreSpec
-from fuscore_metric.pictures import Picture, open_triples
-from fuscore_metric.scoring import judge, judge_each
-from tests import tiny_qwen
+from fuscore_metric.checkpoints.spec import FuScoreSpec
+from fuscore_metric.images.lazy import Picture, open_triples
+from fuscore_metric.prompts import ASPECTS
+from fuscore_metric.scoring import score_each, score_triples
+from tests.golden.doors import TOLERANCE
 from tests.gpu.scenes import crops, example, on, write_crops
-from tests.test_golden import TOLERANCE
 
 pytestmark = pytest.mark.gpu
 
@@ -37,13 +38,13 @@ def test_files_are_decoded_ahead_where_a_gpu_computes(device, model, tmp_path, m
 
     monkeypatch.setattr(Picture, "decode", counted)
     triples = open_triples(*write_crops(tmp_path, 6))
-    judged = judge_each(triples, model, batch_size=1)
-    next(judged)
+    scored = score_each(triples, model, batch_size=1)
+    next(scored)
     patience = time.monotonic() + (10 if device == "cuda" else 0.5)
     while len(decoded) == BATCH and time.monotonic() < patience:
         time.sleep(0.01)
     assert (len(decoded) > BATCH) == (device == "cuda")
-    assert len(list(judged)) == 5
+    assert len(list(scored)) == 5
 
 
 @contextmanager
@@ -58,7 +59,7 @@ def no_waiting():
 
 
 @pytest.fixture(params=["embedded", *tiny_qwen.FAMILIES])
-def judging(request, device, model):
+def each_family(request, device, model):
     """A model of each family on the device."""
     if request.param == "embedded":
         return model
@@ -70,15 +71,20 @@ def judging(request, device, model):
 
 
 @pytest.mark.usefixtures("only_cuda")
-@pytest.mark.parametrize("aspect", ["overall", "all"])
+@pytest.mark.parametrize("asked", [{}, {"aspects": ASPECTS}], ids=["overall", "all"])
 @pytest.mark.parametrize("pair", [None, (0, 0, 1, 3)], ids=["one each", "given"])
 @torch.no_grad()
-def test_judging_does_not_wait_for_the_gpu(device, judging, aspect, pair):
+def test_judging_does_not_wait_for_the_gpu(device, each_family, asked, pair):
     pair = None if pair is None else torch.tensor(pair)
     ir, vis, fused = on(device, crops(4))
-    expected = judging.judge(judging.read(ir, vis), fused, aspect, pair).score
+
+    def scored():
+        sources = each_family.encode_sources(ir, vis)
+        return each_family.score_fused(sources, fused, **asked, pair=pair).score
+
+    expected = scored()
     with no_waiting():
-        found = judging.judge(judging.read(ir, vis), fused, aspect, pair).score
+        found = scored()
     assert torch.allclose(found, expected, atol=1e-5)
 
 
@@ -101,11 +107,11 @@ def test_a_wrong_range_is_found_without_waiting(device, model):
 def test_the_loop_does_not_wait_for_the_gpu(model, where):
     # Looking at values of tensors waits, and so does finding equal sources: before the first batch.
     triples = open_triples(*on(where, crops(12)))
-    expected = judge(triples, model, batch_size=4).score
-    judged = judge_each(triples, model, batch_size=4)
-    outputs = [next(judged)]
+    expected = score_triples(triples, model, batch_size=4).score
+    scored = score_each(triples, model, batch_size=4)
+    outputs = [next(scored)]
     with no_waiting():
-        outputs += judged
+        outputs += scored
     found = torch.cat([output.score for _, output in outputs])
     assert torch.allclose(found, expected, atol=1e-5)
 
@@ -150,7 +156,7 @@ def test_batches_are_halved_when_memory_runs_out(model, given, tmp_path, caplog,
 def test_memory_does_not_grow_from_batch_to_batch(model, given, tmp_path, record_property):
     images = crops(200) if given == "tensors" else write_crops(tmp_path, 200)
     used = []
-    for _, output in judge_each(open_triples(*images), model, batch_size=20):
+    for _, output in score_each(open_triples(*images), model, batch_size=20):
         del output
         used.append(torch.cuda.memory_allocated())
     assert len(used) == 10

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from fuscore_metric import FuScore, FuScoreReward, score
+from tests.golden.doors import TOLERANCE
 from tests.gpu.scenes import FusionNet, crops, on
-from tests.test_golden import TOLERANCE
 
 pytestmark = pytest.mark.gpu
 

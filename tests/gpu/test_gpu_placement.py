@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from fuscore_metric import FuScore, FuScoreReward, rank, score
+from fuscore_metric.prompts import ASPECTS
+from tests.golden.doors import TOLERANCE, check, record
 from tests.gpu.scenes import crops, example_files, on
-from tests.test_golden import TOLERANCE, check, record
 
 pytestmark = pytest.mark.gpu
 
@@ -40,14 +41,14 @@ def test_tensors_stay_where_they_are(device):
 
 def test_a_model_moves_and_comes_back(device):
     model = FuScore.from_pretrained(device="cpu")
-    before = model(*crops(2), aspect="all").score
+    before = model(*crops(2), aspects=ASPECTS).score
     model.to(device)
     assert model.device.type == device
-    there = model(*on(device, crops(2)), aspect="all").score
+    there = model(*on(device, crops(2)), aspects=ASPECTS).score
     assert there.device.type == device
     assert torch.allclose(there.cpu(), before, atol=TOLERANCE)
     model.to("cpu")
-    assert torch.equal(model(*crops(2), aspect="all").score, before)
+    assert torch.equal(model(*crops(2), aspects=ASPECTS).score, before)
 
 
 def test_weights_saved_from_a_gpu_are_the_same_bits(device, on_cpu, tmp_path):

@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from benchmarks.tiny_qwen import FAMILIES, tiny_backbone
 from fuscore_metric import FuScore, FuScoreReward, score
-from fuscore_metric.checkpoint import FuScoreSpec
+from fuscore_metric.checkpoints.spec import FuScoreSpec
+from fuscore_metric.prompts import ASPECTS
 from tests.gpu.scenes import crops, on
-from tests.tiny_qwen import FAMILIES, tiny_backbone
 
 pytestmark = pytest.mark.gpu
 
@@ -31,7 +32,7 @@ def qwen(qwen_on_cpu, device) -> FuScore:
 
 def scores(model, images):
     with torch.no_grad():
-        found = model(*on(model.device.type, images), aspect="all").score
+        found = model(*on(model.device.type, images), aspects=ASPECTS).score
     assert found.device == model.device
     return found.cpu()
 
@@ -59,7 +60,7 @@ def test_shared_sources_are_independent_ones(qwen, device, dtype, record_propert
     ir, vis = (x[:1].expand(len(fused), -1, -1, -1) for x in (ir, vis))
     independent = scores(qwen, (ir.clone(), vis.clone(), fused))
     shared = scores(qwen, (ir[:1], vis[:1], fused))
-    looped = score(*on(device, (ir, vis, fused)), model=qwen, aspect="all", batch_size=3).cpu()
+    looped = score(*on(device, (ir, vis, fused)), model=qwen, aspects=ASPECTS, batch_size=3).cpu()
     for name, found in {"shared": shared, "looped": looped}.items():
         moved = (found - independent).abs().max().item()
         record_property(f"deviation, {qwen.spec.family}, {name}, {dtype}", moved)
@@ -96,8 +97,8 @@ def test_gradients_are_those_of_the_cpu(qwen, qwen_on_cpu, device, record_proper
 @pytest.mark.parametrize("family", FAMILIES)
 def test_an_adapter_is_loaded_in_bfloat16(family, device, tmp_path):
     pytest.importorskip("peft")
-    pytest.importorskip("fuscore_training.tuning")
-    from tests.test_adapters import make_adapted
+    pytest.importorskip("fuscore_training.large.tuning")
+    from tests.helpers.adapted import make_adapted
 
     tiny_backbone(family).save(tmp_path / "base")
     adapted = make_adapted(tmp_path / "base", family)

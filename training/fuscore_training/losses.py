@@ -1,6 +1,6 @@
 """Level logits + ratings -> the tripartite objective: distribution, within-source, cross-source.
 
-Pure functions on tensors that know nothing of trainers, models or processes.
+Pure functions on tensors that do not depend on trainers, models or processes.
 
 That there are these three parts is from the abstract of "Bringing Multimodal Large Language Models
 to Infrared-Visible Image Fusion Quality Assessment" (arXiv 2605.06969). The formulas and weights
@@ -22,7 +22,7 @@ PAIR_EPS = 1e-2
 """Variance added to a predicted difference: a floor of 0.1 level on its standard deviation.
 
 Small beside the labels' own 2 * 0.3^2, large enough that a model certain of both images (variance
-0) still feels a mis-ordering of a few tenths of a level; see :func:`within_source_loss`.
+0) still feels a mis-ordering of a few tenths of a level; see :func:`_pair_loss`.
 """
 
 # Standard scores of a difference without any variance. Phi is exactly 0 or 1 there in every dtype,
@@ -79,52 +79,6 @@ def distribution_loss(level_logits: Tensor, soft_labels: Tensor) -> Tensor:
     return (torch.xlogy(label, label) - label * log_prediction).sum(dim=1).mean()  # ()
 
 
-def thurstone_preference(
-    score_a: Tensor, score_b: Tensor, var_a: Tensor, var_b: Tensor, *, eps: float = PAIR_EPS
-) -> Tensor:
-    """Probability that a is better than b when both are noisy opinions (Thurstone).
-
-    Draw one opinion of each image from its own bell; how often is a's the higher one?
-    ``P = Phi((score_a - score_b) / sqrt(var_a + var_b + eps))``.
-
-    Args:
-        score_a: (...) floating means of a; all four arguments broadcast.
-        score_b: (...) means of b.
-        var_a: (...) variances of a, at least 0.
-        var_b: (...) variances of b, at least 0.
-        eps: Variance added to the difference, at least 0; 0 for labels, which need no floor.
-
-    Returns:
-        (...) in [0, 1]. With no variance at all: 0, 0.5 or 1 by the sign of the difference, with
-        zero gradient.
-    """
-    if not (math.isfinite(eps) and eps >= 0):
-        raise ValueError(f"Expected `eps` to be finite and at least 0, got {eps}")
-    z = _standard_difference(score_a - score_b, var_a + var_b, eps)
-    # erfc, as torch's ndtr is 0.5 + 0.5 erf, which loses every P below 1e-16.
-    return 0.5 * torch.erfc(-z / math.sqrt(2))
-
-
-def fidelity(p: Tensor, p_hat: Tensor) -> Tensor:
-    """Fidelity loss between two yes/no probabilities: 1 - sqrt(P Phat) - sqrt((1-P)(1-Phat)).
-
-    One minus the cosine between (sqrt P, sqrt(1-P)) and its prediction: 0 where they agree, 1 where
-    each is certain of the opposite. Unlike cross-entropy it is bounded, so that one wrongly rated
-    pair cannot take over a batch (Tsai et al. 2007; LIQE).
-
-    The infinite slope of a square root at exactly 0 is taken as 0. The pair losses don't meet that
-    case: they work from standard scores instead of probabilities.
-
-    Args:
-        p: (...) target probabilities in [0, 1].
-        p_hat: (...) predicted probabilities in [0, 1].
-
-    Returns:
-        (...) in [0, 1], elementwise.
-    """
-    return 1 - _sqrt_from_zero(p * p_hat) - _sqrt_from_zero((1 - p) * (1 - p_hat))
-
-
 def within_source_pairs(source_ids: Tensor) -> tuple[Tensor, Tensor]:
     """Unordered pairs i < j of one source: different fusions of the same scene.
 
@@ -144,50 +98,6 @@ def cross_source_pairs(source_ids: Tensor) -> tuple[Tensor, Tensor]:
     return first[~same], second[~same]
 
 
-def within_source_loss(
-    level_logits: Tensor, mu: Tensor, sigma: Tensor, source_ids: Tensor, *, eps: float = PAIR_EPS
-) -> Tensor:
-    """Mean fidelity over pairs of one scene: learn which method fused it better.
-
-    Both sides become Thurstone preferences, the label's from (mu, sigma) and the prediction's from
-    the score and variance of the level probabilities, so a near-tie among disagreeing raters asks
-    for little and a clear difference for much.
-
-    Where the gradient goes: with z the standard score of the predicted difference, that of a pair
-    whose label is certain peaks near z = -0.6 and falls like exp(-z^2 / 4) where the model
-    is surely wrong (0.56 of the peak at z = -2, 0.19 at -3, 0.004 at -5). This is the price of a
-    bounded loss, not rounding: Phi(z) and Phi(-z) both come from log_ndtr, so it is exact until exp
-    underflows. ``eps`` delays the fall by bounding z; :func:`distribution_loss` acts beyond it.
-
-    Args:
-        level_logits: (N, 5) floating; float16 and bfloat16 are computed in float32.
-        mu: (N,) floating mean opinions in [1, 5]; constant.
-        sigma: (N,) floating widths, at least 0; constant.
-        source_ids: (N,) integers, equal for one source pair.
-        eps: Variance added to a predicted difference, above 0.
-
-    Returns:
-        Scalar in [0, 1]; exactly 0, with zero gradient, for a batch without such a pair.
-
-    Raises:
-        TypeError: If a tensor has the wrong kind of dtype.
-        ValueError: If a shape or a value is out of range or the batch is empty.
-    """
-    _check_batch(level_logits, mu, sigma, source_ids, eps)
-    return _pair_loss(level_logits, mu, sigma, within_source_pairs(source_ids), eps)
-
-
-def cross_source_loss(
-    level_logits: Tensor, mu: Tensor, sigma: Tensor, source_ids: Tensor, *, eps: float = PAIR_EPS
-) -> Tensor:
-    """Mean fidelity over pairs of different scenes: keep one scale across scenes.
-
-    Arguments, range, errors and gradient as :func:`within_source_loss`, for the other pairs.
-    """
-    _check_batch(level_logits, mu, sigma, source_ids, eps)
-    return _pair_loss(level_logits, mu, sigma, cross_source_pairs(source_ids), eps)
-
-
 def tripartite_loss(
     level_logits: Tensor,
     mu: Tensor,
@@ -195,7 +105,6 @@ def tripartite_loss(
     source_ids: Tensor,
     *,
     weights: LossWeights = EQUAL_WEIGHTS,
-    eps: float = PAIR_EPS,
 ) -> LossTerms:
     """The whole objective: answer like the raters, order each scene, and order across scenes.
 
@@ -203,38 +112,52 @@ def tripartite_loss(
     batch holds several scenes with several methods each.
 
     Args:
-        level_logits: (N, 5) floating; this and the others as in :func:`within_source_loss`.
+        level_logits: (N, 5) floating; float16 and bfloat16 are computed in float32.
         mu: (N,) floating mean opinions in [1, 5]; constant.
         sigma: (N,) floating widths, at least 0; constant.
         source_ids: (N,) integers, equal for one source pair.
         weights: Weights of the terms.
-        eps: Variance added to a predicted difference, above 0.
 
     Returns:
-        ``total`` and the unweighted ``dist`` in [0, inf), ``within`` and ``cross`` in [0, 1].
+        ``total`` and the unweighted ``dist`` in [0, inf), ``within`` and ``cross`` in [0, 1]; the
+        last two are exactly 0, with zero gradient, for a batch without such a pair.
+
+    Raises:
+        TypeError: If a tensor has the wrong kind of dtype.
+        ValueError: If a shape or a value is out of range or the batch is empty.
     """
-    _check_batch(level_logits, mu, sigma, source_ids, eps)
+    _check_batch(level_logits, mu, sigma, source_ids)
     dist = distribution_loss(level_logits, soft_label(mu, sigma))
-    within = _pair_loss(level_logits, mu, sigma, within_source_pairs(source_ids), eps)
-    cross = _pair_loss(level_logits, mu, sigma, cross_source_pairs(source_ids), eps)
+    within = _pair_loss(level_logits, mu, sigma, within_source_pairs(source_ids))
+    cross = _pair_loss(level_logits, mu, sigma, cross_source_pairs(source_ids))
     total = weights.dist * dist + weights.within * within + weights.cross * cross
     return LossTerms(total=total, dist=dist, within=within, cross=cross)
 
 
 def _pair_loss(
-    level_logits: Tensor, mu: Tensor, sigma: Tensor, pairs: tuple[Tensor, Tensor], eps: float
+    level_logits: Tensor, mu: Tensor, sigma: Tensor, pairs: tuple[Tensor, Tensor]
 ) -> Tensor:
-    """Mean fidelity over ``pairs``, as half the squared distance of the square-root vectors.
+    """Mean fidelity loss over ``pairs``: 1 - sqrt(P Phat) - sqrt((1-P)(1-Phat)), in [0, 1].
 
-    The same number as 1 - sqrt(P Phat) - sqrt((1-P)(1-Phat)), without its cancellation near 0.
+    Both sides are Thurstone preferences, the label's from (mu, sigma) and the prediction's from
+    the score and variance of the level probabilities, so a near-tie among disagreeing raters asks
+    for little and a clear difference for much. Unlike cross-entropy the loss is bounded, so that
+    one wrongly rated pair cannot take over a batch (Tsai et al. 2007; LIQE). It is computed as half
+    the squared distance of the square-root vectors, without cancellation near 0.
+
+    Where the gradient goes: with z the standard score of the predicted difference, that of a pair
+    whose label is certain peaks near z = -0.6 and falls like exp(-z^2 / 4) where the model
+    is surely wrong (0.56 of the peak at z = -2, 0.19 at -3, 0.004 at -5). This is the price of a
+    bounded loss, not rounding: Phi(z) and Phi(-z) both come from log_ndtr, so it is exact until exp
+    underflows. `PAIR_EPS` delays the fall by bounding z; :func:`distribution_loss` acts beyond it.
     """
     i, j = pairs
     probabilities = level_probabilities(level_logits)
     score, variance = expected_score(probabilities), score_variance(probabilities)  # (N,), (N,)
-    z_hat = _standard_difference(score[i] - score[j], variance[i] + variance[j], eps)  # (P,)
+    z_hat = _standard_difference(score[i] - score[j], variance[i] + variance[j] + PAIR_EPS)  # (P,)
     # float64 like the soft labels: a rating may come in half precision, where squares are coarse.
     mu, label_variance = mu.detach().double(), sigma.detach().double().square()
-    z = _standard_difference(mu[i] - mu[j], label_variance[i] + label_variance[j], 0.0)  # (P,)
+    z = _standard_difference(mu[i] - mu[j], label_variance[i] + label_variance[j])  # (P,)
     z = z.to(z_hat.dtype)
     wins = _sqrt_phi(z) - _sqrt_phi(z_hat)
     defeats = _sqrt_phi(-z) - _sqrt_phi(-z_hat)
@@ -248,19 +171,12 @@ def _sqrt_phi(z: Tensor) -> Tensor:
     return (0.5 * log_phi).exp()
 
 
-def _standard_difference(difference: Tensor, variance: Tensor, eps: float) -> Tensor:
+def _standard_difference(difference: Tensor, variance: Tensor) -> Tensor:
     """Difference in standard deviations; without variance, its sign times a certain value."""
-    variance = variance + eps
     # Selected before and after the division, so that no 0 / 0 reaches the gradient.
     known = variance > 0
     spread = torch.where(known, variance, 1.0).sqrt()
     return torch.where(known, difference / spread, _CERTAIN * difference.detach().sign())
-
-
-def _sqrt_from_zero(x: Tensor) -> Tensor:
-    """sqrt(x) with slope 0, not infinity, at x = 0."""
-    positive = x > 0
-    return torch.where(positive, torch.where(positive, x, 1.0).sqrt(), 0.0)
 
 
 def _all_pairs(source_ids: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -286,14 +202,10 @@ def _check_source_ids(source_ids: Tensor) -> None:
         raise ValueError(f"Expected `source_ids` of shape (N,), got {tuple(source_ids.shape)}")
 
 
-def _check_batch(
-    level_logits: Tensor, mu: Tensor, sigma: Tensor, source_ids: Tensor, eps: float
-) -> None:
+def _check_batch(level_logits: Tensor, mu: Tensor, sigma: Tensor, source_ids: Tensor) -> None:
     _check_logits(level_logits)
     check_rating(mu, sigma)
     _check_source_ids(source_ids)
     rows = (len(level_logits), len(mu), len(source_ids))
     if len(set(rows)) > 1:
         raise ValueError(f"Expected `level_logits`, `mu`, `source_ids` of one length, got {rows}")
-    if not (math.isfinite(eps) and eps > 0):
-        raise ValueError(f"Expected `eps` to be finite and above 0, got {eps}")

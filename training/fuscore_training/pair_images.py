@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from fuscore_metric.images import as_images, check_triples, to_batch
+from fuscore_metric.images.checks import check_triples, to_batch
+from fuscore_metric.images.convert import as_images
 
 
 def by_pair(

@@ -16,7 +16,7 @@ import pandas as pd
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from fuscore_metric.parquet_files import check_rows
+from fuscore_metric.runs.parquet_files import check_rows
 
 LabelKind = Literal["proxy", "human", "model"]
 LABEL_KINDS: tuple[LabelKind, ...] = get_args(LabelKind)
@@ -40,7 +40,7 @@ class RatingsFileNotFoundError(RatingsError, FileNotFoundError):
 
 @dataclass(frozen=True, eq=False)
 class RatingsTable:
-    """Ratings of (ir, vis, fused) triples, one a row.
+    """Ratings of (ir, vis, fused) triples, one per row.
 
     Attributes:
         frame: `REQUIRED_COLUMNS`, optional `sigma` (score units, >= 0), and any further columns.

@@ -9,14 +9,15 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from fuscore_metric.checkpoint import EMBEDDED, is_hub_id
-from fuscore_training.adversary import CheatOptions
-from fuscore_training.datasets import BatchOptions, LabelOptions
-from fuscore_training.image_batches import ImageBatchOptions
-from fuscore_training.proxy_ratings import ProxyConfig
+from fuscore_metric.checkpoints.spec import EMBEDDED, is_hub_id
+from fuscore_training.embedded.adversary import AdversarialOptions
+from fuscore_training.embedded.batches import BatchOptions
+from fuscore_training.labels.proxy_ratings import ProxyConfig
+from fuscore_training.labels.viewer_ladders import LadderOptions
+from fuscore_training.large.image_batches import ImageBatchOptions
+from fuscore_training.large.tuning import TuneOptions
+from fuscore_training.soft_labels import LabelOptions
 from fuscore_training.trainer import FitOptions
-from fuscore_training.tuning import TuneOptions
-from fuscore_training.viewer_ladders import LadderOptions
 
 Options = TypeVar("Options")
 
@@ -26,7 +27,7 @@ class RecipeError(ValueError):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class EmbeddedRecipe:
     """All options of a run that makes an embedded model; all have a default but the name.
 
     Attributes:
@@ -36,16 +37,16 @@ class Recipe:
         llama: Over the language part's default shape.
         preprocessing: Over the pixel path's defaults.
         relations: Whether fused images are also compared with their sources place by place, and
-            seen as a whole.
+            encoded as a whole.
         feature_noise: Deviation of noise on the standardised image statistics while training.
         whole_noise: The same for the statistics of the whole image, where there are relations.
-        viewers: Folder of what viewers said, relative to the recipe's; empty for proxy ratings.
-        ladders: How many damaged versions of what viewers rated.
+        viewers: Folder of viewers' ratings, relative to the recipe's; empty for proxy ratings.
+        ladders: How many damaged versions of the pictures that viewers rated.
         proxy: How many proxy ratings of each kind a scene gets, if there are no viewers.
         labels: How ratings become soft labels.
         batches: What a batch holds.
         fit: Schedule and loss weights.
-        cheats: Training against attacks on the features.
+        adversarial: Training against attacks on the features.
     """
 
     name: str
@@ -62,7 +63,7 @@ class Recipe:
     labels: LabelOptions = field(default_factory=LabelOptions)
     batches: BatchOptions = field(default_factory=BatchOptions)
     fit: FitOptions = field(default_factory=FitOptions)
-    cheats: CheatOptions = field(default_factory=CheatOptions)
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
 @dataclass(frozen=True)
@@ -85,8 +86,9 @@ class BaseOptions:
     def __post_init__(self) -> None:
         if self.model == EMBEDDED:
             raise ValueError(
-                "Expected a Qwen-VL model as `model`: to fine-tune the embedded weights, say "
-                f"`base: {EMBEDDED}` and nothing under it, as recipes/finetune-embedded.yaml does"
+                "Expected a Qwen-VL model or a LLaVA as `model`: to fine-tune embedded weights, "
+                f"say `base: {EMBEDDED}` and nothing under it, as recipes/finetune-embedded.yaml "
+                "does"
             )
         if self.dtype not in ("bfloat16", "float32"):
             raise ValueError(f"Expected `dtype` bfloat16 or float32, got {self.dtype!r}")
@@ -100,7 +102,7 @@ class FineTuneRecipe:
         name: Name of the weights.
         base: The model to start from.
         ratings: Hub id of a data set, or a folder or file, as `eva_fusion.load_ratings` takes it;
-            `fuscore-train --ratings` says otherwise.
+            `fuscore-train --ratings` overrides it.
         ratings_revision: Commit of the data set on the hub.
         seed: Seed of the split, if the ratings bring none.
         split: File of held-out scenes and methods, relative to the recipe's.
@@ -131,14 +133,14 @@ class EmbeddedFineTuneRecipe:
     Attributes:
         name: Name of the new weights.
         base: Weights to start from: "embedded", or the directory or hub id of a checkpoint.
-        ratings: Ratings table, CSV or Parquet; `fuscore-train --ratings` says otherwise.
+        ratings: Ratings table, CSV or Parquet; `fuscore-train --ratings` overrides it.
         seed: Seed of the split into training and validation scenes, if the table has no `split`.
-        feature_noise: As in `Recipe`.
-        whole_noise: As in `Recipe`.
+        feature_noise: As in `EmbeddedRecipe`.
+        whole_noise: As in `EmbeddedRecipe`.
         labels: How ratings become soft labels.
         batches: What a batch holds.
         fit: Schedule and loss weights.
-        cheats: Training against attacks on the features.
+        adversarial: Training against attacks on the features.
     """
 
     name: str
@@ -150,14 +152,14 @@ class EmbeddedFineTuneRecipe:
     labels: LabelOptions = field(default_factory=LabelOptions)
     batches: BatchOptions = field(default_factory=BatchOptions)
     fit: FitOptions = field(default_factory=FitOptions)
-    cheats: CheatOptions = field(default_factory=CheatOptions)
+    adversarial: AdversarialOptions = field(default_factory=AdversarialOptions)
 
 
-AnyRecipe = Recipe | FineTuneRecipe | EmbeddedFineTuneRecipe
+AnyRecipe = EmbeddedRecipe | FineTuneRecipe | EmbeddedFineTuneRecipe
 
 
 def read_recipe(path: Path) -> AnyRecipe:
-    """Read a YAML recipe; what it has as `base` says what kind it is.
+    """Read a YAML recipe; its `base` decides which kind it is.
 
     Without a `base` it makes an embedded model; with a name it fine-tunes the embedded model of
     that name; with keys and values it fine-tunes a big model. Paths in it start at its folder.
@@ -174,7 +176,7 @@ def read_recipe(path: Path) -> AnyRecipe:
     except (UnicodeDecodeError, yaml.YAMLError) as error:
         raise RecipeError(f"{path}: not YAML: {' '.join(str(error).split())}") from error
     if not (isinstance(content, Mapping) and "base" in content):
-        made = _build(Recipe, content, str(path))
+        made = _build(EmbeddedRecipe, content, str(path))
         split, viewers = _beside(path, made.split), _beside(path, made.viewers)
         return replace(made, split=split, viewers=viewers)
     if isinstance(content["base"], Mapping):

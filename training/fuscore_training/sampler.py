@@ -6,7 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator
 from itertools import islice
 
 import numpy as np
-from torch.utils.data import Sampler
+from torch.utils.data import Dataset, Sampler
 
 _SCENE_ORDER, _ROW_ORDER = 0, 1  # separate random streams of one seed
 
@@ -123,3 +123,16 @@ def _require_at_least(minimum: int, **values: int) -> None:
     for name, value in values.items():
         if value < minimum:
             raise ValueError(f"Expected {name} >= {minimum}, got {value}")
+
+
+class RowNumbers(Dataset[int]):
+    """The rows of a table; what a row holds is put together a batch at a time."""
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __getitem__(self, row: int) -> int:
+        return row

@@ -8,21 +8,26 @@ That agreement among the sub-scores should sharpen the label is an idea from the
 """
 
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
+import pandas as pd
 import torch
 from torch import Tensor
 
 from fuscore_metric.levels import LEVEL_VALUES
+from fuscore_metric.prompts import ASPECTS, DEFAULT_ASPECT
+from fuscore_training.ratings import RatingsTable
 
-N_SUB_SCORES = 4
+SUB_SCORES = [aspect for aspect in ASPECTS if aspect != DEFAULT_ASPECT]
+N_SUB_SCORES = len(SUB_SCORES)
 
 # Bound of the tilt. At -80 the upper neighbour weighs e^-80 of the lower one, so the mean is at or
 # below the lower neighbour to far better than float64; at +80 likewise above. The root is between.
 _MAX_TILT = 80.0
 # 160 / 2^64 is below the spacing of float64 around any tilt that matters.
 _BISECTION_STEPS = 64
-# Below this sigma (in units of the smallest gap) the levels beyond the two neighbours underflow to
+# Below this sigma the levels beyond the two neighbours underflow to
 # zero for every tilt, so a larger sigma in place of a smaller one, or of 0, changes no digit.
 _SIGMA_FLOOR = 1e-3
 # What the bracket's ends leave (e^-80) on levels that should be empty: no float32 sum can see it.
@@ -36,7 +41,7 @@ def label_sigma(sub_scores: Tensor, *, sigma_min: float = 0.3, kappa: float = 1.
     """Width of a soft label, from how far the sub-scores of one rating disagree.
 
     A fusion that is equally good in every respect is easy to place on the scale; one that keeps the
-    heat but smears the texture is not, and its label should say so::
+    heat but smears the texture is not, and its label should be wider::
 
         sigma^2 = sigma_min^2 + kappa^2 * Var(d_1..d_4)        (population variance)
 
@@ -66,9 +71,7 @@ def label_sigma(sub_scores: Tensor, *, sigma_min: float = 0.3, kappa: float = 1.
 
 
 @torch.no_grad()
-def soft_label(
-    mu: Tensor, sigma: Tensor, *, level_values: Sequence[float] = LEVEL_VALUES
-) -> Tensor:
+def soft_label(mu: Tensor, sigma: Tensor) -> Tensor:
     """Distribution over the levels with mean exactly ``mu`` and a width set by ``sigma``.
 
     A Gaussian read off at five points misses its own mean as soon as it is cut at the ends of the
@@ -83,48 +86,40 @@ def soft_label(
     not ``sigma``: five points cannot be narrower than the interpolation or wider than the scale.
 
     Args:
-        mu: (N,) floating mean opinions, within [level_values[0], level_values[-1]].
+        mu: (N,) floating mean opinions, within [1, 5].
         sigma: (N,) floating widths, finite and at least 0.
-        level_values: K strictly increasing values; the five levels 1..5 by default.
 
     Returns:
-        (N, K) in the dtype of ``mu``, rows non-negative with sum 1 and mean ``mu``. Computed in
+        (N, 5) in the dtype of ``mu``, rows non-negative with sum 1 and mean ``mu``. Computed in
         float64, so mean and sum are exact up to the rounding of the returned dtype. No gradient:
         labels are data.
 
     Raises:
         TypeError: If ``mu`` or ``sigma`` is not a floating tensor.
-        ValueError: If shapes differ, a value is out of range or NaN, or levels do not increase.
+        ValueError: If shapes differ, or a value is out of range or NaN.
     """
-    values = _level_tensor(level_values, device=mu.device if isinstance(mu, Tensor) else None)
-    check_rating(mu, sigma, low=float(values[0]), high=float(values[-1]))
+    check_rating(mu, sigma)
+    values = torch.tensor(LEVEL_VALUES, dtype=torch.float64, device=mu.device)
     mean = mu.double()
-    lower = torch.searchsorted(values, mean, right=True).sub(1).clamp(0, len(values) - 2)
-    gap = values[lower + 1] - values[lower]
-    sigma_floor = _SIGMA_FLOOR * float(values.diff().min())
-    twice_variance = 2 * sigma.double().clamp(min=sigma_floor).square()
+    lower = mean.floor().clamp(max=LEVEL_VALUES[-2])  # the level below, or the last but one
+    twice_variance = 2 * sigma.double().clamp(min=_SIGMA_FLOOR).square()
 
     # The same family, anchored halfway between the neighbours of mu instead of at mu: both
     # neighbours then have penalty 0 and their log-odds are the tilt itself, whatever sigma is.
     # lambda would run to 1 / sigma^2; the tilt stays within +-80.
-    offset = values - (values[lower] + gap / 2)[:, None]  # (N, K)
-    penalty = (offset.square() - (gap / 2).square()[:, None]) / twice_variance[:, None]
-    lean = offset / gap[:, None]
+    lean = values - (lower + 0.5)[:, None]  # (N, 5)
+    penalty = (lean.square() - 0.25) / twice_variance[:, None]
     tilt = _solve_tilt(penalty, lean, deviation=values - mean[:, None])
     label = torch.softmax(tilt[:, None] * lean - penalty, dim=1)
     return torch.where(label < _NEGLIGIBLE, 0.0, label).to(mu.dtype)
 
 
-def check_rating(
-    mu: Tensor, sigma: Tensor, *, low: float = LEVEL_VALUES[0], high: float = LEVEL_VALUES[-1]
-) -> None:
+def check_rating(mu: Tensor, sigma: Tensor) -> None:
     """Raise unless ``mu`` and ``sigma`` are floating (N,), ``mu`` in range and ``sigma`` >= 0.
 
     Args:
         mu: (N,) floating mean opinions.
         sigma: (N,) floating widths.
-        low: Smallest allowed ``mu``.
-        high: Largest allowed ``mu``.
 
     Raises:
         TypeError: If either is not a floating tensor.
@@ -139,7 +134,7 @@ def check_rating(
             "Expected `mu` and `sigma` of one shape (N,), "
             f"got {tuple(mu.shape)} and {tuple(sigma.shape)}"
         )
-    _check_range("mu", mu, low, high)
+    _check_range("mu", mu, LEVEL_VALUES[0], LEVEL_VALUES[-1])
     _check_range("sigma", sigma, 0.0, math.inf)
 
 
@@ -188,17 +183,6 @@ def _solve_tilt(penalty: Tensor, lean: Tensor, *, deviation: Tensor) -> Tensor:
     return (low + high) / 2
 
 
-def _level_tensor(level_values: Sequence[float], *, device: torch.device | None) -> Tensor:
-    """Levels as float64 (K,), checked."""
-    values = torch.tensor(tuple(level_values), dtype=torch.float64, device=device)
-    if len(values) < 2 or not bool(values.isfinite().all()) or bool((values.diff() <= 0).any()):
-        raise ValueError(
-            "Expected `level_values` to be at least two finite, strictly increasing numbers, "
-            f"got {tuple(level_values)}"
-        )
-    return values
-
-
 def check_floating(name: str, tensor: Tensor) -> None:
     """Raise TypeError unless ``tensor``, the argument called ``name``, is a floating tensor."""
     if not isinstance(tensor, Tensor):
@@ -215,3 +199,54 @@ def _check_range(name: str, tensor: Tensor, low: float, high: float) -> None:
             f"Expected `{name}` to be finite and within [{low}, {high}], "
             f"got {tensor[outside][0].item()} ({int(outside.sum())} of {tensor.numel()} outside)"
         )
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The target of each row of a table, for one aspect.
+
+    Attributes:
+        mu: (N,) ratings in [1, 5].
+        sigma: (N,) widths of the soft labels.
+        source_ids: (N,) integers, equal where the source pair is.
+    """
+
+    mu: Tensor
+    sigma: Tensor
+    source_ids: Tensor
+
+
+@dataclass(frozen=True)
+class LabelOptions:
+    """How ratings become soft labels.
+
+    Attributes:
+        sigma_min: Width of a label on which all sub-scores agree.
+        kappa: How much their disagreement widens it.
+        one_hot: The nearest level alone, without width, instead; to compare with.
+    """
+
+    sigma_min: float = 0.3
+    kappa: float = 1.0
+    one_hot: bool = False
+
+
+def make_labels(table: RatingsTable, aspect: str, options: LabelOptions) -> Labels:
+    """Ratings of one aspect as tensors (float64).
+
+    The width of an overall label is the table's `sigma` if it has one, else comes from how far the
+    sub-scores disagree. A sub-score has nothing to disagree with: its width is `sigma_min`.
+    """
+    frame = table.frame
+    mu = torch.from_numpy(frame[aspect].to_numpy(dtype=np.float64, copy=True))
+    if aspect != DEFAULT_ASPECT:
+        sigma = torch.full_like(mu, options.sigma_min)
+    elif "sigma" in frame:
+        sigma = torch.from_numpy(frame["sigma"].to_numpy(dtype=np.float64, copy=True))
+    else:
+        scores = torch.from_numpy(frame[SUB_SCORES].to_numpy(dtype=np.float64, copy=True))
+        sigma = label_sigma(scores, sigma_min=options.sigma_min, kappa=options.kappa)
+    if options.one_hot:
+        mu, sigma = mu.round(), torch.zeros_like(sigma)
+    codes, _ = pd.factorize(table.source_pairs)
+    return Labels(mu, sigma, torch.from_numpy(codes.astype(np.int64)))

@@ -13,7 +13,7 @@ from fuscore_training.ratings import RatingsError, RatingsTable, split_by_scene
 
 @dataclass(frozen=True)
 class Split:
-    """What training must not see.
+    """What is held out from training.
 
     Attributes:
         val: Scenes that choose between checkpoints and fit the temperature.

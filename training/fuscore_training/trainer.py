@@ -1,7 +1,7 @@
 """Batches -> trained weights: transformers' Trainer with the three-part loss.
 
 The same for the embedded model on cached features and for big models on images, in one process or
-several. What a batch holds and how a model is validated is given from outside.
+several. Batches and the validation of a model are given from outside.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import logging
 import math
 import os
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 import torch
 from torch import Tensor, nn
@@ -30,11 +30,13 @@ from transformers import (
 
 from fuscore_metric.backbones.base import Backbone, Encoded
 from fuscore_metric.levels import expected_score, level_probabilities
-from fuscore_training.adversary import Cheats
 from fuscore_training.evaluate import Evaluation
 from fuscore_training.losses import LossWeights, tripartite_loss
 
 log = logging.getLogger(__name__)
+
+ExtraLoss: TypeAlias = tuple[float, Callable[[nn.Module, dict[str, Any], Tensor], Tensor]]
+"""Weight and term."""
 
 
 @dataclass(frozen=True)
@@ -46,14 +48,14 @@ class FitOptions:
         learning_rate: Highest, after the warm-up; falls to 0 along a cosine.
         weight_decay: AdamW's.
         warmup: Share of the steps.
-        evaluate_every: Steps between looks at the validation scenes; the best weights are kept.
-        patience: Looks without a better SRCC after which training stops; 0 for never.
-        log_every: Steps between log lines, at most; they fall on the looks too, so that a run that
-            is resumed logs what it would have logged.
+        evaluate_every: Steps between evaluations on validation scenes; the best weights are kept.
+        patience: Evaluations without a better SRCC after which training stops; 0 for never.
+        log_every: Steps between log lines, at most; they fall on the evaluations too, so that a run
+            that is resumed logs what it would have logged.
         accumulate: Batches whose gradients are summed for one step; pairs are within a batch.
         weights: Weights of the three parts of the loss.
         sub_scores: Weight of the sub-scores' loss beside that of the overall quality.
-        twins: Weight of the squared difference between the scores of a triple's two views.
+        consistency: Weight of the squared difference between the scores of a triple's two views.
         seed: Seed of dropout and the like.
     """
 
@@ -67,7 +69,7 @@ class FitOptions:
     accumulate: int = 1
     weights: LossWeights = field(default_factory=LossWeights)
     sub_scores: float = 0.5
-    twins: float = 5.0
+    consistency: float = 5.0
     seed: int = 0
 
 
@@ -78,7 +80,7 @@ Images = list[dict[str, Tensor]]
 class LevelReader(nn.Module):
     """What the Trainer trains: triples and aspects -> level logits (N, A, 5).
 
-    All goes through one `forward`: what wraps the module for several processes sees nothing else.
+    All goes through one `forward`: wrappers for several processes support nothing else.
     """
 
     def __init__(self, backbone: Backbone) -> None:
@@ -110,7 +112,8 @@ class FuScoreTrainer(Trainer):
         validate: Given the reader, as wrapped as it is, returns the evaluation of its weights; the
             same on all processes.
         options: Weights of the loss terms.
-        cheats: Trains against those who move the features to move the score; cached features only.
+        extra_losses: Further terms of the loss by name, with their weight: given the model, a batch
+            and the scores (N, A) of its triples with their graph, each returns a scalar.
         model: A `LevelReader`.
         args: The Trainer's own arguments, as `training_arguments` makes them.
     """
@@ -121,7 +124,7 @@ class FuScoreTrainer(Trainer):
         loader: DataLoader[int],
         validate: Callable[[nn.Module], Evaluation],
         options: FitOptions,
-        cheats: Cheats | None = None,
+        extra_losses: Mapping[str, ExtraLoss] | None = None,
         model: LevelReader,
         args: TrainingArguments,
     ) -> None:
@@ -133,7 +136,7 @@ class FuScoreTrainer(Trainer):
         if options.patience:
             self.add_callback(EarlyStoppingCallback(options.patience))
         self.loader, self.validate, self.options = loader, validate, options
-        self.cheats = cheats
+        self.extra_losses = extra_losses or {}
         self.trained = {name for name, p in model.named_parameters() if p.requires_grad}
         self.terms: dict[str, list[Tensor]] = defaultdict(list)
 
@@ -166,14 +169,14 @@ class FuScoreTrainer(Trainer):
             for name in ("dist", "within", "cross"):
                 parts[name] = parts[name] + share * getattr(terms, name).detach()
         scores = expected_score(level_probabilities(logits))  # (N + T, A)
-        difference = scores[count:] - scores[inputs["twins"]]  # (T, A); a batch may have none
-        twins = difference.square().sum() / max(1, difference.numel())
-        total = total + self.options.twins * twins
-        parts["twins"] = twins.detach()
-        if self.cheats:
-            moved = self.cheats.loss(model, inputs["triples"], inputs["aspects"], scores[:count])
-            total = total + self.cheats.options.weight * moved
-            parts["cheats"] = moved.detach()
+        difference = scores[count:] - scores[inputs["repeated"]]  # (T, A); a batch may have none
+        repeated = difference.square().sum() / max(1, difference.numel())
+        total = total + self.options.consistency * repeated
+        parts["consistency"] = repeated.detach()
+        for name, (weight, extra) in self.extra_losses.items():
+            value = extra(model, inputs, scores[:count])
+            total = total + weight * value
+            parts[name] = value.detach()
         for name, value in parts.items():
             self.terms[name].append(value)  # on its device: no synchronisation in every step
         return (total, logits) if return_outputs else total
@@ -253,7 +256,7 @@ def training_arguments(
         batch_size: Triples in a batch; told to libraries that want to know.
         mixed: Compute in bfloat16 on float32 weights.
     """
-    # The only way left to say where; the Trainer has no argument for it.
+    # The environment is the only way to set the folder; the Trainer has no argument for it.
     os.environ["TENSORBOARD_LOGGING_DIR"] = str(out / "tensorboard")
     return TrainingArguments(
         output_dir=str(out),

@@ -6,15 +6,17 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from typing import Any
 
 import torch
+from torch import Tensor
 
 from benchmarks.gpu.kit import Images, Kit
 from benchmarks.gpu.profiling import seen
 from benchmarks.gpu.record import Value
 from benchmarks.gpu.run import SkippedError, Task
 from fuscore_metric import FuScore
-from fuscore_metric.backbones.efficientnet_lite import EfficientNetLite
+from fuscore_metric.backbones.lite.efficientnet_lite import EfficientNetLite
 
 KERNELS = 10
 FORMATS = {"channels last": torch.channels_last, "contiguous": torch.contiguous_format}
@@ -29,21 +31,22 @@ def tasks(kit: Kit) -> Iterator[Task]:
         yield Task(f"memory format, {dtype}", partial(memory_format, kit, dtype), 2)
 
 
-def judge(model: FuScore, images: Images) -> torch.Tensor:
+def scored(model: FuScore, images: Images) -> torch.Tensor:
     """Scores, without a graph; not in inference mode, which `torch.compile` takes for a change."""
     with torch.no_grad():
-        return model(*images).score
+        score: Tensor = model(*images).score
+    return score
 
 
 def rate(kit: Kit, model: FuScore, images: Images) -> float:
     """Triples a second."""
-    return len(images[2]) / kit.seconds(partial(judge, model, images))
+    return len(images[2]) / kit.seconds(partial(scored, model, images))
 
 
 def profile(kit: Kit, dtype: str) -> Iterator[Value]:
     """The longest kernels, and how long the device waits for the next one."""
     model, images = kit.embedded(dtype), kit.triples(kit.plan.batch)
-    call = partial(judge, model, images)
+    call = partial(scored, model, images)
     wall, found = kit.seconds(call), seen(call, kit.device)
     yield Value("a batch", 1000 * wall, "ms", f"{kit.plan.batch} triples, without the profiler")
     if kit.on_gpu:
@@ -58,7 +61,7 @@ def profile(kit: Kit, dtype: str) -> Iterator[Value]:
 @contextmanager
 def tf32(*, on: bool) -> Iterator[None]:
     """Let products and convolutions of float32 round their inputs to 10 bits, or not."""
-    places = torch.backends.cuda.matmul, torch.backends.cudnn
+    places: list[Any] = [torch.backends.cuda.matmul, torch.backends.cudnn]
     before = [place.allow_tf32 for place in places]
     try:
         for place in places:
@@ -79,15 +82,13 @@ def tf32_off_and_on(kit: Kit) -> Iterator[Value]:
     for on in (False, True):
         with tf32(on=on):
             yield Value("on" if on else "off", rate(kit, model, images), "triples/s")
-            scores[on] = judge(model, images)
+            scores[on] = scored(model, images)
     moved = float((scores[True] - scores[False]).abs().max())
     yield Value("scores moved by", moved, "", f"at most, {kit.plan.batch} random pictures")
 
 
 def memory_format(kit: Kit, dtype: str) -> Iterator[Value]:
     """The convolutions with channels last, and with whole maps one after the other."""
-    if not hasattr(EfficientNetLite, "memory_format"):
-        raise SkippedError("EfficientNetLite has no `memory_format` to choose")
     model, images = kit.embedded(dtype), kit.triples(kit.plan.batch)
     before = EfficientNetLite.memory_format
     yield Value("default", str(before).removeprefix("torch."))
@@ -104,10 +105,10 @@ def compiled(kit: Kit) -> Iterator[Value]:
     images = kit.triples(kit.plan.batch)
     model = FuScore.from_pretrained(device=kit.device)
     yield Value("eager", rate(kit, model, images), "triples/s")
-    plain = judge(model, images)
+    plain = scored(model, images)
     model.compile()
     started = time.perf_counter()
-    moved = float((judge(model, images) - plain).abs().max())  # the sum waits for the device
+    moved = float((scored(model, images) - plain).abs().max())  # the sum waits for the device
     yield Value("first batch", time.perf_counter() - started, "s", "compiling")
     yield Value("compiled", rate(kit, model, images), "triples/s")
     yield Value("scores moved by", moved)

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import torch
+from torch import Tensor
 
 from benchmarks.gpu.kit import MIB, Images, Kit
 from benchmarks.gpu.record import Value
@@ -16,8 +17,8 @@ from benchmarks.gpu.run import SkippedError, Task
 from benchmarks.speed.shared import independent, limit, shared
 from benchmarks.speed.work import Rates, work
 from fuscore_metric import FuScore, FuScoreReward, score
-from fuscore_metric.batches import THREADS
-from fuscore_metric.images import as_images
+from fuscore_metric.images.batches import THREADS
+from fuscore_metric.images.convert import as_images
 from fuscore_metric.prompts import DEFAULT_ASPECT
 
 DTYPES = ("float32", "bfloat16", "float16")
@@ -38,10 +39,11 @@ def tasks(kit: Kit) -> Iterator[Task]:
     yield Task("reward step", lambda: reward_step(kit), 2)
 
 
-def judge(model: FuScore, images: Images) -> torch.Tensor:
+def scored(model: FuScore, images: Images) -> torch.Tensor:
     """Scores by the exact door, without a graph."""
     with torch.inference_mode():
-        return model(*images).score
+        score: Tensor = model(*images).score
+    return score
 
 
 def tensors(kit: Kit, dtype: str, batch: int) -> Iterator[Value]:
@@ -50,7 +52,7 @@ def tensors(kit: Kit, dtype: str, batch: int) -> Iterator[Value]:
     door = partial(score, *images, model=model, batch_size=batch)
     yield Value("score", batch / kit.seconds(door), "triples/s", "checks values, finds sources")
     try:
-        exact = partial(judge, model, images)
+        exact = partial(scored, model, images)
         yield Value("model", batch / kit.seconds(exact), "triples/s", "model(ir, vis, fused)")
         yield Value("peak memory", kit.peak(exact) / batch / MIB, "MiB per triple")
     except torch.OutOfMemoryError as error:  # `score` would have cut the batch in two
@@ -105,7 +107,7 @@ def utilisation(kit: Kit, dtype: str) -> Iterator[Value]:
     """Counted multiply-adds a second, over those of a large matrix product of the same dtype."""
     model, count, rate = kit.embedded(dtype), kit.plan.batch, kit.rate(dtype)
     images = kit.triples(count)
-    taken = kit.seconds(partial(judge, model, images))
+    taken = kit.seconds(partial(scored, model, images))
     yield from share(model, images, taken, rate)
 
 
@@ -131,6 +133,6 @@ def reward_step(kit: Kit) -> Iterator[Value]:
 
     taken = kit.seconds(step)
     yield Value("step", 1000 * taken / count, "ms per triple", f"batch {count}")
-    forward = kit.seconds(partial(judge, model, (ir, vis, fused.detach())))
+    forward = kit.seconds(partial(scored, model, (ir, vis, fused.detach())))
     yield Value("over a score", taken / forward, "times")
     yield Value("peak memory", kit.peak(step) / count / MIB, "MiB per triple")

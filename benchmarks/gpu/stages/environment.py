@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from benchmarks import EXAMPLE
 from benchmarks.gpu.kit import Kit
 from benchmarks.gpu.record import Value
 from benchmarks.gpu.run import Task
-from benchmarks.speed.scenes import EXAMPLE
 from fuscore_metric import score
 
 

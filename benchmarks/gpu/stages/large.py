@@ -13,11 +13,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu import REPOSITORY, child
+from benchmarks import REPOSITORY
 from benchmarks.gpu.kit import Kit
+from benchmarks.gpu.processes import child
+from benchmarks.gpu.processes.tiny_run import write_run
 from benchmarks.gpu.record import Value
 from benchmarks.gpu.run import TRAINING, Task, need
-from benchmarks.gpu.tiny_run import write_run
 from benchmarks.tiny_qwen import tiny_backbone
 from fuscore_metric import FuScore, FuScoreSpec
 
@@ -100,7 +101,7 @@ def four_bits(kit: Kit) -> Iterator[Value]:
 def sharded(kit: Kit) -> Iterator[Value]:
     """Loss and gradients of sharded layers against whole ones, in a process of its own."""
     need(*TRAINING)
-    command = [sys.executable, "-m", "benchmarks.gpu.sharded", kit.device.type]
+    command = [sys.executable, "-m", "benchmarks.gpu.processes.sharded", kit.device.type]
     said = child.run(command, kit.folder / "fsdp.log")
     for name, value, note in json.loads(said.splitlines()[-1]):
         yield Value(name, value, "", note)
@@ -114,7 +115,8 @@ def launched(kit: Kit, name: str) -> Iterator[Value]:
     with TemporaryDirectory() as folder:
         recipe = write_run(Path(folder), kit, full=name == "fsdp")
         launcher = [sys.executable, "-m", "accelerate.commands.launch"]
-        launcher += ["--config_file", str(config), *processes, "-m", "benchmarks.gpu.launched"]
+        launcher += ["--config_file", str(config), *processes]
+        launcher += ["-m", "benchmarks.gpu.processes.launched"]
         where = ["--work", f"{folder}/work", "--out", f"{folder}/out"]
         log = kit.folder / f"accelerate-{name}.log"
         said = child.run([*launcher, str(recipe), *where], log)

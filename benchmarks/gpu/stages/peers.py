@@ -1,4 +1,4 @@
-"""The other ways to judge the same files, in the same run: see `benchmarks/speed/peers.py`."""
+"""The other ways to score the same files, in the same run: see `benchmarks/speed/peers.py`."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def scene(kit: Kit, folder: str) -> list[Triple]:
 def beside(
     kit: Kit, model: FuScore, files: list[Triple], peer: Callable[[], object]
 ) -> Iterator[Value]:
-    """Triples a second of a peer that judges these files, and of `rank`."""
+    """Triples a second of a peer that scores these files, and of `rank`."""
     (ir, vis, _), fused = files[0], [str(path) for _, _, path in files]
     ours = kit.seconds(lambda: rank(str(ir), str(vis), fused, model=model, batch_size=len(fused)))
     theirs = kit.seconds(peer)
@@ -66,20 +66,20 @@ def vit(kit: Kit, dtype: str) -> Iterator[Value]:
 
 
 def classic(kit: Kit) -> Iterator[Value]:
-    """The ten classic measures on one thread of the CPU, as scripts run them."""
-    from benchmarks.speed.classic import classic_one
+    """Nine classic measures on one thread of the CPU, as scripts compute them."""
+    from benchmarks.speed.plain import plain
 
     with TemporaryDirectory() as folder:
         files = scene(kit, folder)[: kit.plan.classic]
-        yield from beside(kit, kit.embedded(), files, lambda: [classic_one(x) for x in files])
+        yield from beside(kit, kit.embedded(), files, lambda: [plain(one) for one in files])
 
 
 def classic_pool(kit: Kit) -> Iterator[Value]:
     """The same in as many processes as there are cores."""
-    from benchmarks.speed.classic import ClassicPool
+    from benchmarks.speed.plain import PlainPool
 
     workers = os.cpu_count() or 1
-    with TemporaryDirectory() as folder, ClassicPool(workers) as pool:
+    with TemporaryDirectory() as folder, PlainPool(workers) as pool:
         files = POOLED * scene(kit, folder)[: kit.plan.classic]
         pool.score(files[:workers])  # processes import what they need
         yield Value("processes", workers)

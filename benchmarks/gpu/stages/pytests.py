@@ -11,10 +11,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from benchmarks.gpu import REPOSITORY
-from benchmarks.gpu.child import TAIL, started
+from benchmarks import REPOSITORY
 from benchmarks.gpu.kit import Kit
-from benchmarks.gpu.pytest_lines import VARIABLE
+from benchmarks.gpu.processes import pytest_lines
+from benchmarks.gpu.processes.child import TAIL, started
 from benchmarks.gpu.record import Measurement, Value
 from benchmarks.gpu.run import SkippedError, Task
 
@@ -45,13 +45,13 @@ def run(kit: Kit) -> Iterator[Value | Measurement]:
         raise SkippedError("there are no tests for this device")
     options = ["-m", "gpu", "-q", "--continue-on-collection-errors", "-p", "no:cacheprovider"]
     options += ["-k", kit.plan.tests]
-    command = [sys.executable, "-m", "pytest", "-p", "benchmarks.gpu.pytest_lines", *options]
+    command = [sys.executable, "-m", "pytest", "-p", pytest_lines.__name__, *options]
     command += map(str, chosen)
     log, seen = kit.folder / "tests.log", 0
     with TemporaryDirectory() as folder, log.open("w") as output:
         lines = Path(folder) / "lines"
         lines.touch()
-        more = {DEVICE: kit.device.type, VARIABLE: str(lines)}
+        more = {DEVICE: kit.device.type, pytest_lines.VARIABLE: str(lines)}
         with started(command, output, more) as process:
             ended = False
             while not ended:

@@ -14,7 +14,7 @@ from benchmarks.gpu.plan import COUNTED
 from benchmarks.gpu.profiling import seen
 from benchmarks.gpu.record import Value
 from benchmarks.gpu.run import TRAINING, Task, need
-from benchmarks.gpu.stages.embedded import judge, share, sharing
+from benchmarks.gpu.stages.embedded import scored, share, sharing
 from benchmarks.speed.clock import seconds
 from fuscore_metric import FuScore
 
@@ -40,7 +40,7 @@ def scoring(kit: Kit, name: str) -> Iterator[Value]:
     yield Value("weights", (held(kit) - before) / GIB, "GiB")
     count = kit.plan.big_batch
     images = kit.triples(count)
-    call = partial(judge, model, images)
+    call = partial(scored, model, images)
     taken = kit.seconds(call)
     yield Value("model", count / taken, "triples/s", f"batch {count}")
     yield Value("peak memory", kit.peak(call) / GIB, "GiB", f"beside the weights, batch {count}")
@@ -56,7 +56,7 @@ def scoring(kit: Kit, name: str) -> Iterator[Value]:
 
 def attention(kit: Kit, model: FuScore) -> Iterator[Value]:
     """Which kernels computed attention, in both parts of the model."""
-    found = seen(partial(judge, model, kit.triples(1)), kit.device)
+    found = seen(partial(scored, model, kit.triples(1)), kit.device)
     for number, name in enumerate(found.attention, 1):
         yield Value(f"attention {number}", name[:100])
 
@@ -69,9 +69,9 @@ def held(kit: Kit) -> int:
 def training_step(kit: Kit) -> Iterator[Value]:
     """Forward, backward and AdamW's step of LoRA, with checkpointing and two questions."""
     need(*TRAINING)
+    from fuscore_training.large.tuning import TuneOptions, tune
     from fuscore_training.losses import tripartite_loss
     from fuscore_training.trainer import LevelReader
-    from fuscore_training.tuning import TuneOptions, tune
 
     backbone = kit.random(TRAINED).backbone
     tune(backbone, TuneOptions())  # type: ignore[arg-type]

@@ -197,11 +197,11 @@ def strip(top: int) -> Array:
     d, owner, depth = d[at], owner[at], depth[at]
     p = EYE + depth[:, None] * d
     s = surfaces(p, normal[at], owner)
-    mirror = AIR - 14 * (0.35 + s.normal[:, 1]).clip(0, 1)  # the cold sky, off what looks up
+    mirror = AIR - 14 * (0.35 + s.normal[:, 1]).clip(0, 1)  # the cold sky, off what faces up
     heat = (1 - s.shine) * s.heat + s.shine * mirror
-    seen = np.concatenate([shade(p, d, owner, s).clip(0, 40), heat[:, None]], axis=1)
+    both = np.concatenate([shade(p, d, owner, s).clip(0, 40), heat[:, None]], axis=1)
     clear = np.exp(-depth / 260)[:, None]
-    out[at] = clear * seen + (1 - clear) * [0.02, 0.016, 0.014, AIR]
+    out[at] = clear * both + (1 - clear) * [0.02, 0.016, 0.014, AIR]
     cells = out.reshape(STRIP, WIDTH, len(OFFSETS), 4)
     return sum((cells[:, :, i] for i in range(len(OFFSETS))), np.zeros(())) / len(OFFSETS)
 

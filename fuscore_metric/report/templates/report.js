@@ -1,4 +1,4 @@
-// The page's behaviour: theme, the table of scenes, the panel of one scene.
+// The page's behaviour: theme, copying, the table of scenes, the panel of one scene, large pictures.
 // Names come from folders and are never put together as HTML: only textContent.
 "use strict";
 (() => {
@@ -30,6 +30,24 @@
   systemDark.addEventListener("change", nameTheme);
   nameTheme();
 
+  // The leaderboard for the clipboard.
+  const copy = async (text) => {
+    try {
+      await navigator.clipboard.writeText(text);
+    } catch { // not given to a page without https
+      const area = make("textarea", { readonly: "" });
+      area.value = text;
+      document.body.append(area);
+      area.select();
+      document.execCommand("copy");
+      area.remove();
+    }
+  };
+  document.querySelectorAll("[data-copy]").forEach((button) => button.addEventListener("click", async () => {
+    await copy(data.copies[button.dataset.copy]);
+    byId("copied").textContent = `Copied as ${button.dataset.copy}.`;
+  }));
+
   // Table of scenes. Only the rows in view are in the document, so that thousands cost nothing.
   const box = byId("grid");
   const table = box.querySelector("table");
@@ -37,6 +55,7 @@
   const body = table.tBodies[0];
   const found = byId("found");
   const ROW = 34, MARGIN = 10; // height of a row as in the style; rows drawn beyond the view
+  const own = (method) => (data.highlight.includes(method) ? " own" : "");
   const scoreAt = (scene, method) => data.score[scene * methodCount + method];
   const columns = [
     { name: "Scene", width: 170, value: (scene) => data.scenes[scene], ascending: true },
@@ -110,7 +129,7 @@
         sorted = { column, ascending: same ? !sorted.ascending : Boolean(column.ascending) };
         update();
       });
-      const th = make("th", { scope: "col", class: column.text ? "text" : "" }, button);
+      const th = make("th", { scope: "col", class: `${column.text ? "text" : ""}${own(column.method)}` }, button);
       if (column === sorted.column) th.setAttribute("aria-sort", sorted.ascending ? "ascending" : "descending");
       return th;
     }));
@@ -190,9 +209,9 @@
     const name = make("th", { scope: "row" }, make("bdi", {}, data.methods[method]));
     if (data.score[at] === null) {
       const error = data.errors[at] ?? "not in the table";
-      return make("tr", {}, name, make("td", { class: "failed", colspan: 3 + data.aspects.length }, error));
+      return make("tr", { class: own(method) }, name, make("td", { class: "failed", colspan: 3 + data.aspects.length }, error));
     }
-    return make("tr", {}, name, make("td", {}, make("b", {}, shown(data.score[at]))),
+    return make("tr", { class: own(method) }, name, make("td", {}, make("b", {}, shown(data.score[at]))),
       make("td", {}, shown(data.std[at])), make("td", { class: "levels" }, stack(at)),
       ...data.aspectScores.map((scores) => make("td", {}, shown(scores[at]))));
   };
@@ -242,6 +261,19 @@
   });
   document.querySelectorAll("[data-open]").forEach((button) =>
     button.addEventListener("click", () => open(Number(button.dataset.open))));
+
+  // A picture as large as the window; a click or Escape closes it.
+  const large = byId("large");
+  document.addEventListener("click", (event) => {
+    const small = event.target.closest(".enlarge")?.querySelector("img");
+    if (!small) return;
+    const picture = small.cloneNode();
+    picture.style.setProperty("--shape", small.getAttribute("width") / small.getAttribute("height"));
+    byId("large-title").textContent = small.alt;
+    byId("large-body").replaceChildren(picture);
+    large.showModal();
+  });
+  large.addEventListener("click", () => large.close());
 
   update();
 })();

@@ -1,0 +1,1 @@
+"""How accurate FuScore is, by viewers and by labels."""

@@ -1,0 +1,1 @@
+"""Models of full size without their weights: shapes, memory, one real look."""

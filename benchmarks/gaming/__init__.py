@@ -1,0 +1,1 @@
+"""How far FuScore can be gamed."""

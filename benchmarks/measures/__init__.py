@@ -1,0 +1,1 @@
+"""How the classic measures compare with published numbers."""

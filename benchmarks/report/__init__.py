@@ -1,0 +1,1 @@
+"""Pictures of a report, and what its maps cost."""

@@ -1,0 +1,1 @@
+"""Does FuScore work as a training reward?"""

@@ -1,0 +1,1 @@
+"""How far scoring scales: engines side by side, and what a cluster would need."""

@@ -1,0 +1,1 @@
+"""How fast FuScore is, beside its peers."""

@@ -1,0 +1,1 @@
+"""What `python -m benchmarks.speed.table` runs by pytest-benchmark."""

@@ -1,0 +1,1 @@
+"""`fuscore.json` and safetensors: found, downloaded, checked, described."""

@@ -1,0 +1,1 @@
+"""What several commands share: options, starting up, running, printing."""

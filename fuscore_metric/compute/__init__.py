@@ -1,0 +1,1 @@
+"""Where and how PyTorch computes: devices, dtypes, threads, processes."""

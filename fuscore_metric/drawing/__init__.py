@@ -1,0 +1,1 @@
+"""What is shown of scores: figures, tables of notebooks, maps over images."""

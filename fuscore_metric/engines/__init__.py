@@ -1,1 +1,0 @@
-"""What runs through many triples and gives rows of the results table."""

@@ -1,0 +1,1 @@
+"""Training of the embedded family, whose features are computed once."""

@@ -1,0 +1,1 @@
+"""Fusions that training makes itself: classic methods, drawn and scripted ones."""

@@ -1,0 +1,1 @@
+"""Ratings and labels: viewers' ratings, proxies of them, and what damage costs."""
