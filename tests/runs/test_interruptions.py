@@ -49,13 +49,13 @@ def test_ctrl_c_at_any_moment(rank, tmp_path):
 
 @pytest.mark.slow
 def test_ctrl_c_at_many_moments(rank, tmp_path):
-    found = assert_stopped_well(rank, tmp_path, spread(30, 10), signal.SIGINT)
-    assert found == {130: 30}
+    found = assert_stopped_well(rank, tmp_path, spread(15, 10), signal.SIGINT)
+    assert found == {130: 15}
 
 
 @pytest.mark.slow
 def test_kill_at_many_moments(rank, tmp_path):
-    found = assert_stopped_well(rank, tmp_path, spread(20, 50), signal.SIGTERM)
+    found = assert_stopped_well(rank, tmp_path, spread(10, 50), signal.SIGTERM)
     # While rows are made as for Ctrl-C; before and after, the system's way.
     assert set(found) == {130, -signal.SIGTERM}
-    assert sum(found.values()) == 20
+    assert sum(found.values()) == 10
