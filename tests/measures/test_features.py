@@ -125,9 +125,9 @@ def test_wavelet_measure_equals_a_loop():
     ir, vis, fused = (np.rint(wavelet(image)[corner] * UNITS) for image in images)
     whole = [torch.as_tensor(one).int() for one in (ir, vis, fused)]
     sources = torch.stack(whole[:2])
-    ((_, found),) = features._sums([(0, (sources, source_windows(sources)), whole[2][None])])
+    found = features._mean([(sources, source_windows(sources))], whole[2])
     expected = (plain(ir, fused) + plain(vis, fused)) / 2
-    assert found.item() / (2 * 22 * 22) == pytest.approx(expected, abs=2e-6)
+    assert found.item() == pytest.approx(expected, abs=2e-6)
 
 
 def test_filter_is_that_of_wavelib_and_nearly_orthonormal():
@@ -166,23 +166,21 @@ def test_batches_and_bands_do_not_change_the_value(name, monkeypatch):
     assert not values.requires_grad
     torch.testing.assert_close(values, COMPUTE[name](grey(*[ir] * 3), grey(*[vis] * 3), fusions))
     monkeypatch.setattr(features, "BAND", 300)
-    monkeypatch.setattr(features, "PART", 130)
     one = COMPUTE[name](grey(ir), grey(vis), grey(fused))
     torch.testing.assert_close(one, values[:1], rtol=0, atol=1e-7)
 
 
-def test_threads_change_no_bit_and_stay_as_many():
-    images = [*map(grey, scene("noise", (90, 200)))]
+def test_threads_change_no_bit():
+    images = [*map(grey, scene("noise", (120, 300)))]
     threads = torch.get_num_threads()
     try:
-        found = []
-        for count in (1, 3):
+        found = set()
+        for count in (1, 2, 3):
             torch.set_num_threads(count)
-            found += [COMPUTE["FMI_pixel"](*images) for _ in range(3)]
-            assert torch.get_num_threads() == count
+            found.add(COMPUTE["FMI_pixel"](*images).item())
     finally:
         torch.set_num_threads(threads)
-    assert len({one.item() for one in found}) == 1
+    assert len(found) == 1
 
 
 def test_only_the_pattern_of_a_window_counts():

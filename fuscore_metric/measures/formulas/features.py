@@ -26,25 +26,23 @@ it jumps wherever the darkest pixel of a window changes.
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import TypeAlias
 
 import torch
 from torch import Tensor
 
-from fuscore_metric.compute.cores import on_all_cores
-from fuscore_metric.measures.formulas.joint import Joint, Sources, fused_windows, source_windows
+from fuscore_metric.measures.formulas.joint import Joint, Windows, source_windows
 from fuscore_metric.measures.formulas.wavelet import UNITS, meyer_wavelet
 from fuscore_metric.measures.grey import Grey
 from fuscore_metric.measures.kinds import Compute, Measure
 
-BAND, PART = 3 << 12, 3 << 10
-"""Windows at once on a CPU, when they are described and when they are compared: what is computed of
-them stays in its cache."""
+BAND = 3 << 12
+"""Windows at once on a CPU: what is computed of them stays in its cache, and is enough for several
+cores."""
 
-Bands: TypeAlias = list[tuple[Tensor, Sources]]
+Bands: TypeAlias = list[tuple[Tensor, Windows]]
 """Features (2, h + 2, w + 2) of both sources by band, and their windows."""
 
 
@@ -112,14 +110,21 @@ def _information(
         features: Takes pixels (N, H, W) and gives features (N, H', W') as whole numbers, int32.
         bands: `_source_bands` with these features, under a name of its own to be kept by.
     """
-    sources, values = ir.once_with(vis, bands), []
-    for n, image in enumerate(features(fused.pixels.detach())):
-        places = range(len(sources[n % len(sources)]))
-        both = zip(places, sources[n % len(sources)], _cut(image[None]), strict=True)
-        found = on_all_cores(_sums, both) if image.device.type == "cpu" else [_sums(both)]
-        sums = [total for _, total in sorted(itertools.chain(*found))]
-        values.append(torch.stack(sums).sum() / (2 * (image.shape[0] - 2) * (image.shape[1] - 2)))
-    return torch.stack(values)
+    sources = ir.once_with(vis, bands)
+    images = features(fused.pixels.detach())
+    return torch.stack([_mean(sources[n % len(sources)], one) for n, one in enumerate(images)])
+
+
+def _mean(sources: Bands, image: Tensor) -> Tensor:
+    """Of the shares of all windows of both sources."""
+    sums, joints = [], dict[int, Joint]()
+    for (features, windows), band in zip(sources, _cut(image[None]), strict=True):
+        count = windows.slope.shape[1]
+        if count not in joints:  # the last band has fewer
+            joints[count] = Joint(len(features), count, image.device)
+        shares = joints[count].shares(windows, band)
+        sums.append(shares.masked_fill_(_equal(features, band), 1).sum(dtype=torch.float64))
+    return torch.stack(sums).sum() / (2 * (image.shape[0] - 2) * (image.shape[1] - 2))
 
 
 def _source_bands(ir: Grey, vis: Grey, features: Callable[[Tensor], Tensor]) -> list[Bands]:
@@ -146,27 +151,6 @@ def _cut(features: Tensor) -> Iterator[Tensor]:
     rows = height if features.is_cuda else max(1, BAND // width)
     for top in range(0, height, rows):
         yield features[:, top : top + rows + 2]
-
-
-def _sums(
-    bands: Iterable[tuple[int, tuple[Tensor, Sources], Tensor]],
-) -> list[tuple[int, Tensor]]:
-    """By a band's place: the sum of what its windows share with those of both sources."""
-    found = []
-    joints: dict[int, Joint] = {}
-    for place, (features, sources), image in bands:
-        fused, count = fused_windows(image), sources.slope.shape[1]
-        size = count if image.is_cuda else PART
-        shares = []
-        for start in range(0, count, size):
-            stop = min(start + size, count)
-            if (length := stop - start) not in joints:
-                joints[length] = Joint(len(features), length, image.device)
-            others, own = sources.part(start, stop), fused.part(start, stop)
-            shares.append(joints[length].shares(others, own))
-        both = torch.cat(shares, 1).masked_fill_(_equal(features, image), 1)
-        found.append((place, both.sum(dtype=torch.float64)))
-    return found
 
 
 def _equal(sources: Tensor, fused: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 `features` has the formula. What takes the time is the 17 cells of each pair of windows in which the
 joint distribution of the highest correlation has mass. They are found for many windows at once, in
-few rows of memory that stay in a CPU's cache.
+rows of memory that stay in a CPU's cache.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ CELLS = 9
 
 PIECES = 2 * CELLS - 1
 
-_TINY = 1e-36
-"""Next to the square of a probability it is nothing, and it has a logarithm."""
+_TINY = 1e-30
+"""Next to a probability it is nothing, and it has a logarithm."""
 
 _SIGN = -0x80000000  # the bit that makes a float32 negative, and its bits a negative whole number
 _MINUS_ONE = -0x40800000  # the bits of -1.0 in float32
 
 
-class Sources(NamedTuple):
-    """The P windows of S sources, in float32.
+class Windows(NamedTuple):
+    """P windows of each of S images, in float32.
 
     Attributes:
         rising: (8, S, P) the distribution function at all positions but the last, where it is 1.
@@ -46,79 +46,48 @@ class Sources(NamedTuple):
     total: Tensor
     pairs: Tensor
 
-    def part(self, start: int, stop: int) -> Sources:
-        """Some of the windows."""
-        return Sources(*(one[..., start:stop] for one in self))
 
-
-class Fused(NamedTuple):
-    """The P windows of `fused`, made ready to be compared with those of sources.
-
-    Attributes:
-        change: (9, 1, P) float32: `slope` times what each number of the distribution exceeds the
-            next by, and times what the last exceeds 1/9 by.
-        falling: (10, 1, P) the bits of `rising` from its last to its first, the lowest set to 1;
-            then of `total` and of `pairs`.
-        turning: (10, 1, P) the bits in which these differ from those of the window turned round.
-        entropy: (1, P) in bits.
-    """
-
-    change: Tensor
-    falling: Tensor
-    turning: Tensor
-    entropy: Tensor
-
-    def part(self, start: int, stop: int) -> Fused:
-        """Some of the windows."""
-        return Fused(*(one[..., start:stop] for one in self))
-
-
-def source_windows(features: Tensor) -> Sources:
+def source_windows(features: Tensor) -> Windows:
     """Describe all windows of sources' features (S, h + 2, w + 2), int32; P is h w."""
-    return _described(features)[1]
+    count = (features.shape[1] - 2) * (features.shape[2] - 2)
+    room = torch.empty(3 * CELLS, len(features), count, device=features.device)
+    found = _described(features, room)[1]
+    return found._replace(rising=found.rising.clone())  # the rest of `room` is not kept
 
 
-def fused_windows(features: Tensor) -> Fused:
-    """Describe all windows of `fused`'s features (1, h + 2, w + 2), int32; P is h w."""
-    mass, found = _described(features)
-    change = torch.empty_like(mass)
-    torch.sub(mass[:-1], mass[1:], out=change[:-1])
-    torch.sub(mass[-1], 1 / CELLS, out=change[-1])
-    both = mass.new_empty((2, CELLS + 1, *mass.shape[1:]))
-    ends, total, pairs = both[:, :-2], both[:, -2], both[:, -1]
-    ends[0], total[0], pairs[0] = found.rising.flip(0), found.total, found.pairs
-    torch.sub(1, found.rising, out=ends[1])
-    torch.sub(CELLS - 1, found.total, out=total[1])
-    every = (CELLS - 1) * (CELLS - 2) // 2
-    torch.add(found.pairs + every, found.total, alpha=2 - CELLS, out=pairs[1])
-    bits = both.view(torch.int32)
-    bits[:, :-2] |= 1
-    return Fused(change.mul_(found.slope), bits[0], bits[0] ^ bits[1], found.entropy)
-
-
-def _described(features: Tensor) -> tuple[Tensor, Sources]:
+def _described(features: Tensor, room: Tensor) -> tuple[Tensor, Windows]:
     """The distributions (9, S, P) themselves, and what is known of them.
 
     All of a flat window is 0, also its distribution. It has no slope, which is what counts.
+
+    Args:
+        features: (S, h + 2, w + 2) int32.
+        room: (27, S, P), memory for what is computed. The distributions are in the first nine rows of
+            it then, `rising` behind them, and the last nine are free again.
     """
     count, height, width = features.shape[0], features.shape[1] - 2, features.shape[2] - 2
+    mass, sums, others = room.unflatten(0, (3, CELLS))
     lowest = _least_of_three(_least_of_three(features, 1), 2)
     cells = features.unfold(1, height, 1).unfold(2, width, 1).permute(2, 1, 0, 3, 4)
-    above = features.new_empty((3, 3, *lowest.shape))
-    torch.sub(cells, lowest, out=above)
-    mass = above.view(CELLS, count, -1).float()
-    sums = mass.clone()
-    for before, here in pairwise(sums):
-        here += before
+    above = others.view(torch.int32)
+    torch.sub(cells, lowest, out=above.view(3, 3, count, height, width))
+    mass.copy_(above)
+    sums[0] = mass[0]
+    for number in range(1, CELLS):
+        torch.add(sums[number - 1], mass[number], out=sums[number])
     whole = sums[-1].clamp_(min=1)
     mass /= whole
-    rising = (sums[:-1].div_(whole).view(torch.int32) & -2).view(torch.float32)
-    total, pairs = rising.sum(0), (rising * _weights(CELLS - 2, rising)).sum(0)
-    squares = mass * mass
+    rising = sums[:-1]
+    rising /= whole
+    rising.view(torch.int32).bitwise_and_(-2)
+    total = rising.sum(0)
+    pairs = torch.mul(rising, _weights(CELLS - 2, rising), out=others[:-1]).sum(0)
+    squares = torch.mul(mass, mass, out=others)
     variance = torch.add(total, pairs, alpha=2).addcmul_(total, total, value=-1).clamp_(min=0)
     slope = variance.div_((squares.sum(0) - 1 / CELLS).clamp_(min=_TINY)).sqrt_()
-    entropy = squares.add_(_TINY).log2_().mul_(mass).sum(0).mul_(-0.5)
-    return mass, Sources(rising, slope, entropy, total, pairs)
+    logs = torch.clamp(mass, min=_TINY, out=others).log2_()
+    entropy = logs.mul_(mass).sum(0).neg_()
+    return mass, Windows(rising, slope, entropy, total, pairs)
 
 
 def _least_of_three(features: Tensor, dim: int) -> Tensor:
@@ -133,10 +102,10 @@ def _weights(first: int, like: Tensor) -> Tensor:
 
 
 class Joint:
-    """Compares `count` windows of `fused` with those of S sources at a time.
+    """Compares P windows of `fused` with those of S sources at a time.
 
-    It is a class for its memory, which is the same for all windows. Both blocks of it are used
-    again and again, so that little is read that no longer is in the cache.
+    It is a class for its memory, which is the same for all windows. Its blocks are used again and
+    again, so that little is read that no longer is in the cache.
 
     Args:
         sources: S.
@@ -146,22 +115,37 @@ class Joint:
 
     def __init__(self, sources: int, count: int, device: torch.device) -> None:
         new = partial(torch.empty, device=device)
-        self._first, self._second = (new(2 * PIECES + 1, sources, count) for _ in range(2))
+        self._first, self._second = (new(2 * PIECES, sources, count) for _ in range(2))
         self._few = new(CELLS + 1, sources, count)
+        self._described = new(3 * CELLS, 1, count)
+        self._both_ways = new(2, CELLS + 1, 1, count)
         self._ends = torch.zeros(PIECES + 1, sources, count, device=device)
         self._ends[-1] = 1
         self._weights = _weights(PIECES - 2, self._ends)
-        self._tiny = torch.tensor(_TINY, device=device)
 
-    def shares(self, sources: Sources, fused: Fused) -> Tensor:
-        """(S, P) of information in both windows, as a part of the mean of their entropies."""
+    def shares(self, sources: Windows, features: Tensor) -> Tensor:
+        """What `fused` tells of the sources' windows.
+
+        Args:
+            sources: Their windows.
+            features: Those of `fused`, (1, h + 2, w + 2) int32; P is h w.
+
+        Returns:
+            (S, P) of information in both windows, as a part of the mean of their entropies.
+        """
+        mass, fused = _described(features, self._described)
         # The sum of a f is that of A change, less that of the mean, where A is the rising sum of a.
-        products = torch.mul(sources.rising, fused.change[:-1], out=self._few[: CELLS - 1]).sum(0)
-        related = products.add_(fused.change[-1]).mul_(sources.slope)
+        change = self._described[2 * CELLS :]
+        torch.sub(mass[:-1], mass[1:], out=change[:-1])
+        torch.sub(mass[-1], 1 / CELLS, out=change[-1])
+        change *= fused.slope
+        products = torch.mul(sources.rising, change[:-1], out=self._few[: CELLS - 1]).sum(0)
+        related = products.add_(change[-1]).mul_(sources.slope)
         # A source's window that is opposed to that of `fused` meets it turned round.
+        falling, turning = self._turned(fused)
         opposed = related.view(torch.int32) >> 31
-        chosen = torch.bitwise_and(fused.turning, opposed, out=self._few.view(torch.int32))
-        chosen ^= fused.falling
+        chosen = torch.bitwise_and(turning, opposed, out=self._few.view(torch.int32))
+        chosen ^= falling
         product = self._pieces(sources.rising.view(torch.int32), chosen[:-2])
 
         # Hoeffding: the covariance is the sum of min(F_i, A_j) - F_i A_j.
@@ -171,20 +155,39 @@ class Joint:
         covariance.addcmul_(total, sources.total, value=-1)
         phi = related.abs_().div_(covariance.clamp_(min=1e-6))
 
-        # In the pieces' cells the joint distribution is `mixed`, elsewhere `rest` times the
-        # product. The logarithms are those of squares, twice as large.
-        mixed, rest = self._second[PIECES:-1], self._second[-1]
-        lengths = torch.sub(self._ends[1:], self._ends[:-1], out=self._first[:PIECES])
-        torch.lerp(product, lengths, phi, out=mixed)
-        torch.sub(1, phi, out=rest)
-        inside = product.sum(0)
-        logs = torch.addcmul(self._tiny, self._second, self._second, out=self._first).log2_()
-        logs *= self._second
-        before, after = logs[:-1].unflatten(0, (2, PIECES)).sum(1)
-        outside = logs[-1].addcmul_(logs[-1], inside, value=-1)
-        gained = outside.addcmul_(rest, before, value=-1).add_(after)
-        entropies = (sources.entropy + fused.entropy).clamp_(min=_TINY)
-        return (gained / entropies).add_(phi, alpha=2)
+        # The joint distribution over `product`, the product of its marginals: 1 - phi + phi
+        # length / product in the pieces' cells, 1 - phi elsewhere. Its logarithm's mean is the
+        # information.
+        rest, inside = 1 - phi, product.sum(0)
+        ratios, logs = self._first[:PIECES], self._first[PIECES:]
+        torch.sub(self._ends[1:], self._ends[:-1], out=ratios)
+        ratios /= torch.clamp(product, min=_TINY, out=logs)
+        ratios *= phi
+        ratios += rest
+        torch.abs(ratios, out=logs).clamp_(min=_TINY).log2_()
+        told = logs.mul_(ratios).mul_(product).sum(0)
+        outside = rest.abs().clamp_(min=_TINY).log2_().mul_(rest)
+        told.add_(outside).addcmul_(outside, inside, value=-1)
+        return told.mul_(2).div_((sources.entropy + fused.entropy).clamp_(min=_TINY))
+
+    def _turned(self, fused: Windows) -> tuple[Tensor, Tensor]:
+        """The windows of `fused` as the pieces need them, and what turning one round changes.
+
+        Returns:
+            (10, 1, P) the bits of `rising` from its last to its first, the lowest set to 1; then of
+            `total` and of `pairs`; and the bits in which these differ from those of the window
+            turned round.
+        """
+        both = self._both_ways
+        ends, total, pairs = both[:, :-2], both[:, -2], both[:, -1]
+        ends[0], total[0], pairs[0] = fused.rising.flip(0), fused.total, fused.pairs
+        torch.sub(1, fused.rising, out=ends[1])
+        torch.sub(CELLS - 1, fused.total, out=total[1])
+        every = (CELLS - 1) * (CELLS - 2) // 2
+        torch.add(fused.pairs + every, fused.total, alpha=2 - CELLS, out=pairs[1])
+        bits = both.view(torch.int32)
+        bits[:, :-2] |= 1
+        return bits[0], bits[1].bitwise_xor_(bits[0])
 
     def _pieces(self, rising: Tensor, falling: Tensor) -> Tensor:
         """The cells in which the joint distribution of the highest correlation has mass.
@@ -201,7 +204,7 @@ class Joint:
             beginning of the second block of memory. Where the pieces end is in `_ends`.
         """
         first, second = (one.view(torch.int32) for one in (self._first, self._second))
-        since, until = (one[:-1].unflatten(0, (PIECES, 2)) for one in (first, second))
+        since, until = (one.unflatten(0, (PIECES, 2)) for one in (first, second))
         # As whole numbers the bits of [0, 1] sort as the numbers do.
         keys, others = second[: 2 * PIECES - 2].unflatten(0, (2, -1))
         torch.minimum(rising, falling, out=keys[: CELLS - 1])
