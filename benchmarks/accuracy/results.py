@@ -53,7 +53,7 @@ class Number(NamedTuple):
 
 Row = dict[str, Number]
 Values = dict[str, pd.DataFrame]
-"""Part -> one line a triple, values of all measures so that higher is better, NaN where missing."""
+"""Part -> one line per triple, all measures so that higher is better, NaN where missing."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Leaderboard:
 
     Attributes:
         scenes: Scenes by scope; every method is there in all of them.
-        means: One line a method, best first: mean of the viewers (0-100), of each measure, and of
+        means: One line per method, best first: mean of the viewers (0-100), of each measure, and of
             the ranks by VIFB's own 13 measures, turned round so that higher is better.
         taus: Scope -> measure -> Kendall's tau-b of its order and the viewers'.
     """

@@ -101,11 +101,11 @@ def scoring_table() -> None:
             backbone = without_weights(SHAPES[name])
             tokens = int(backbone.pixels(images(1, size))[1][0].prod()) // 4
             one, eight = (scoring(backbone, count, size) for count in (1, 8))
-            sizes = f"{size[1]}x{size[0]}, {tokens} tokens an image"
+            sizes = f"{size[1]}x{size[0]}, {tokens} tokens per image"
             flops = f"{one.flops / 1e12:.1f}"
             rows.append([name, sizes, gib(one.peak), gib(eight.peak), flops])
     print("Scoring in bfloat16, GiB beside the weights, and operations of the matrix products:\n")
-    heading = ["model", "image", "1 triple", "8 triples", "TFLOP a triple"]
+    heading = ["model", "image", "1 triple", "8 triples", "TFLOP per triple"]
     print(markdown_table(heading, rows) + "\n")
 
 

@@ -1,6 +1,6 @@
 """Scenes -> what FuScore, its guard, its labels and classic measures say of each trick's outcome.
 
-One row a picture: `scene, method, trick, variant` and the numbers. Rows with trick "" are the
+One row per picture: `scene, method, trick, variant` and the numbers. Rows with trick "" are the
 untouched fusions, all of the scene's, which the tricked ones are ranked against.
 """
 

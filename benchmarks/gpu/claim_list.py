@@ -130,9 +130,9 @@ CLAIMS = (
         ),
     ),
     Claim(
-        "`rank` against one triple a call on the same backbone",
+        "`rank` against one triple per call on the same backbone",
         "peers",
-        "one triple a call, embedded",
+        "one triple per call, embedded",
         (Number("rank is faster", "{:.1f} times as fast"),),
     ),
     Claim(

@@ -41,7 +41,7 @@ def draw_curves(log: pd.DataFrame, path: Path) -> None:
 def draw_pictures(
     networks: dict[str, FusionNet], pairs: Sequence[tuple[str, Pair]], path: Path
 ) -> None:
-    """One row a scene: ir, vis, and what each network makes of them."""
+    """One row per scene: ir, vis, and what each network makes of them."""
     titles = ["ir", "vis", *networks]
     figure, axes = plt.subplots(
         len(pairs),

@@ -91,7 +91,7 @@ def main() -> None:
         f"{len(entries)} triples of {len(scenes)} source pairs, {torch.get_num_threads()} threads, "
         f"embedded, overall, least of {arguments.rounds} rounds\n"
     )
-    print("| engine | whole run, s | two triples, s | triples a second beside fixed costs |")
+    print("| engine | whole run, s | two triples, s | triples per second beside fixed costs |")
     print("|---|---|---|---|")
     for name, what in (("local", "local, one process"), ("Ray", "Ray, two actors of one thread")):
         print(

@@ -66,7 +66,7 @@ def tenth(dtype: torch.dtype = torch.float32, **preprocessing: int) -> FuScore:
 
 
 def tiny(dtype: torch.dtype = torch.float32) -> FuScore:
-    """A random Qwen3-VL of 90,000 parameters and few tokens an image, to try the scripts on."""
+    """A random Qwen3-VL of 90,000 parameters and few tokens per image, to try the scripts on."""
     backbone = tiny_backbone("qwen3_vl", **SMALL).to(dtype)
     return FuScore(backbone, FuScoreSpec("tiny", "qwen3_vl", backbone.preprocessing, "none"))
 

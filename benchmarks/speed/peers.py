@@ -1,10 +1,11 @@
 """Files of triples -> numbers, in the ways that FuScore is timed against.
 
 - `OneByOne`: the usual way of metrics built on a multimodal LLM. Pillow and the family's own image
-  processor, one triple a call, nothing shared, logits of the whole vocabulary at every position (as
-  a model's forward gives them unless told otherwise), softmax, five words picked out. The backbone
-  is the same object, so that it also has whatever is fast within it; the random 0.1B has 509 words
-  where a real one has 151,936, which spares this way most of its head. Such code has no batching.
+  processor, one triple per call, nothing shared, logits of the whole vocabulary at every position
+  (as a model's forward gives them unless told otherwise), softmax, five words picked out. The
+  backbone is the same object, so that it also has whatever is fast within it; the random 0.1B has
+  509 words where a real one has 151,936, which spares this way most of its head. Such code has no
+  batching.
 - `plain.py`: nine classic measures as evaluators in Python compute them, in numpy, scipy and
   scikit-image; on one thread as scripts do, or in several processes.
 - `VitReward`: ViT-L/16 at 384 pixels on each of the three images, and an encoder of the size of

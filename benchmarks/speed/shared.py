@@ -156,7 +156,7 @@ def main() -> None:
         else:
             model, count = MODELS[name](torch.bfloat16), len(fused)
         worst = half_precision(model, (ir, vis, fused[:count]), ALL_ASPECTS)
-        note = ", 128 tokens an image" if name == "0.1B" else ""
+        note = ", 128 tokens per image" if name == "0.1B" else ""
         print(f"| {name}, all{note} | {count} | {worst:.1e} |", flush=True)
 
 

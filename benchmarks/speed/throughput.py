@@ -125,10 +125,10 @@ def main() -> None:
     given = parser.parse_args()
     model, rounds = MODELS[given.model](), given.rounds
     print(caption("float32", given.model) + "\n")
-    print("| batch of 640x480 | triples a second |\n|---|---|")
+    print("| batch of 640x480 | triples per second |\n|---|---|")
     for batch, rate in by_batch(model, BATCHES, (480, 640), rounds).items():
         print(f"| {batch} | {rate:.2f} |")
-    print(f"\n| size, batch {BATCH} | triples a second | megapixels of fused a second |")
+    print(f"\n| size, batch {BATCH} | triples per second | megapixels of fused per second |")
     print("|---|---|---|")
     for (height, width), rate in by_size(model, SIZES, BATCH, rounds).items():
         print(f"| {width}x{height} | {rate:.2f} | {rate * height * width / 1e6:.2f} |", flush=True)

@@ -1,4 +1,4 @@
-"""A manifest, a file with a triple a row -> the triples of a run."""
+"""A manifest, a file with one triple per row -> the triples of a run."""
 
 from __future__ import annotations
 

@@ -91,7 +91,7 @@ SETTINGS = {
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_loading_and_judging_inside(saved, setting):
+def test_loading_and_scoring_inside(saved, setting):
     ir, vis, fused = triple()
     with SETTINGS[setting]():
         model = FuScore.from_pretrained(saved.folder, device="cpu")

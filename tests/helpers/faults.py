@@ -60,7 +60,7 @@ def _run_and_leave(run: Callable[[], object], out: int, err: int) -> None:
         sys.stdout, sys.stderr = (io.TextIOWrapper(os.fdopen(n, "wb")) for n in (1, 2))
         logging.getLogger().handlers.clear()  # pytest's: warnings belong on stderr
         signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray leaves its own behind in the tests' process
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # Ray leaves one of its own behind
         said = run()
         sys.stdout.write("" if said is None else str(said))
         status = 0

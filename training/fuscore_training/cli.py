@@ -96,7 +96,7 @@ def ablation(
     work: Work = Path("runs/embedded"),
     steps: Annotated[int, typer.Option(help="Steps of each run.")] = 300,
     seeds: Annotated[int, typer.Option(help="Runs of each objective.")] = 3,
-    out: Annotated[Path, typer.Option(help="Results, one JSON line a run; resumed.")] = Path(
+    out: Annotated[Path, typer.Option(help="Results, one JSON line per run; resumed.")] = Path(
         "runs/ablation.jsonl"
     ),
 ) -> None:

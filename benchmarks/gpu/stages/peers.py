@@ -24,12 +24,12 @@ POOLED = 16
 
 def tasks(kit: Kit) -> Iterator[Task]:
     """Each peer beside `rank` from the same files, in the same measurement."""
-    yield Task("one triple a call, embedded", lambda: one_by_one(kit, kit.embedded()), 3)
+    yield Task("one triple per call, embedded", lambda: one_by_one(kit, kit.embedded()), 3)
     for dtype in ("float32", "bfloat16"):
         yield Task(f"ViT-L reward model, {dtype}", partial(vit, kit, dtype), 4)
     yield Task("classic measures, one process", lambda: classic(kit), 4)
     yield Task("classic measures, all processes", lambda: classic_pool(kit), 8)
-    yield Task(f"one triple a call, {BIG}", lambda: one_by_one(kit, kit.random(BIG)), 8)
+    yield Task(f"one triple per call, {BIG}", lambda: one_by_one(kit, kit.random(BIG)), 8)
 
 
 def scene(kit: Kit, folder: str) -> list[Triple]:
@@ -50,7 +50,7 @@ def beside(
 
 
 def one_by_one(kit: Kit, model: FuScore) -> Iterator[Value]:
-    """Today's way: Pillow, one triple a call, logits of all words, the same backbone."""
+    """Today's way: Pillow, one triple per call, logits of all words, the same backbone."""
     with TemporaryDirectory() as folder:
         files, peer = scene(kit, folder), OneByOne(model)
         yield from beside(kit, model, files, lambda: [peer.score(triple) for triple in files])

@@ -106,7 +106,7 @@ def test_one_by_one(benchmark: Any, named: tuple[str, FuScore], here: Scene) -> 
         triples=CANDIDATES,
         rounds=ROUNDS[name],
         group=group(name),
-        note="(a) same backbone, one triple a call, Pillow, logits of all words",
+        note="(a) same backbone, one triple per call, Pillow, logits of all words",
         flops=CANDIDATES * work(lambda: peer.score(triples(here)[0])).flops,
     )
 

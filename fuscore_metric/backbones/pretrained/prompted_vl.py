@@ -81,7 +81,7 @@ class PromptedVL(PretrainedVL):
         return {}
 
     def _token_count(self, encoded: Encoded, name: ImageName) -> int:
-        """How many tokens an image has in the prompt."""
+        """How many tokens the prompt has per image."""
         return encoded[name].shape[1]
 
     def _image_tokens(self, encoded: Encoded, name: ImageName) -> Tensor:

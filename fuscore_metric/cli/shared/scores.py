@@ -122,7 +122,7 @@ def _answer(output: FuScoreOutput) -> dict[str, Any]:
 def show_text(
     scored: list[Scored], spec: FuScoreSpec, aspect: str, measuring: Measuring = NO_MEASURES
 ) -> None:
-    """Print a table, or where the terminal is too narrow for its numbers some lines an image."""
+    """Print a table, or where the terminal is too narrow for its numbers some lines per image."""
     several = aspect == ALL_ASPECTS
     names = ASPECTS if several else ("score", "std", *LEVEL_WORDS)
     headings = (*(name.replace("_", " ") for name in names), *measuring.names)

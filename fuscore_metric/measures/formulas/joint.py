@@ -62,8 +62,8 @@ def _described(features: Tensor, room: Tensor) -> tuple[Tensor, Windows]:
 
     Args:
         features: (S, h + 2, w + 2) int32.
-        room: (27, S, P), memory for what is computed. The distributions are in the first nine rows of
-            it then, `rising` behind them, and the last nine are free again.
+        room: (27, S, P), memory for what is computed. The distributions are in its first nine rows
+            then, `rising` is behind them, and the last nine are free again.
     """
     count, height, width = features.shape[0], features.shape[1] - 2, features.shape[2] - 2
     mass, sums, others = room.unflatten(0, (3, CELLS))

@@ -75,7 +75,7 @@ def ablate(
         out: JSON lines.
 
     Returns:
-        One row a run: `variant`, `seed` and `MEASURES`; see `_measure`.
+        One row per run: `variant`, `seed` and `MEASURES`; see `_measure`.
     """
     material = prepare(recipe, data=data, work=work)
     digest = sha256(repr(recipe).encode()).hexdigest()[:16]

@@ -68,7 +68,7 @@ def import_dataset(
 
 
 def import_mos(
-    source: Annotated[Path, typer.Argument(help="CSV of opinions, one row a triple and rater.")],
+    source: Annotated[Path, typer.Argument(help="CSV of opinions, one row per triple and rater.")],
     out: Out,
     label_kind: Kind,
     scale: Annotated[
