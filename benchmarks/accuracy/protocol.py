@@ -79,7 +79,7 @@ class PreparedData:
         return controls(load(scene), self.tests[(place + len(self.tests) // 2) % len(self.tests)])
 
 
-def read_material(options: argparse.Namespace) -> PreparedData:
+def read_prepared(options: argparse.Namespace) -> PreparedData:
     """Find the test scenes and the rated rows of the command line's options."""
     split = read_split(options.split)
     found = {scene.name: scene for scene in find_scenes(options.data)}
@@ -176,11 +176,11 @@ MAKERS: dict[str, Callable[[argparse.Namespace], Measure]] = {
 
 def run(options: argparse.Namespace) -> None:
     """Measure what is not on disk yet, part by part and scene by scene."""
-    material = read_material(options)
+    prepared = read_prepared(options)
     for family in options.measures:
         measure = MAKERS[family](options)
         for part in options.parts:
-            scenes = material.scenes[part]
+            scenes = prepared.scenes[part]
             if part == "ladders" and family != "fuscore":
                 scenes = evenly(scenes, options.classic_scenes)
             for number, scene in enumerate(scenes, start=1):
@@ -194,7 +194,7 @@ def run(options: argparse.Namespace) -> None:
                 if path.is_file():
                     continue
                 start = time.perf_counter()
-                frame = measured(scene, material.items(part, scene), measure)
+                frame = measured(scene, prepared.items(part, scene), measure)
                 write(frame, path)
                 seconds = time.perf_counter() - start
                 place = f"{family} {part} {number}/{len(scenes)} {scene.name}"

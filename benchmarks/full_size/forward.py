@@ -56,8 +56,8 @@ def main() -> None:
     counted = scoring(without_weights(SHAPES[name], dtype=torch.float32), 1, (height, width))
     print(
         f"peak {peak() / GIB:.2f} GiB, {(peak() - before) / GIB:.2f} more than before; counted "
-        f"{counted.peak / GIB:.2f} beside the weights, "
-        f"{counted.flops / 1e12:.1f} TFLOP per triple, so {counted.flops / 1e9 / seconds:.0f} GFLOP/s"
+        f"{counted.peak / GIB:.2f} beside weights, {counted.flops / 1e12:.1f} TFLOP per triple, "
+        f"so {counted.flops / 1e9 / seconds:.0f} GFLOP/s"
     )
     if not torch.stack(scores).isfinite().all() or torch.equal(*scores):
         raise SystemExit("the level logits are not finite, or do not depend on the image")

@@ -1,4 +1,4 @@
-"""Where it looks: the map's form, what it adds up to, where it points."""
+"""Where a map is high: its form, what it adds up to, where it points."""
 
 import numpy as np
 import pytest

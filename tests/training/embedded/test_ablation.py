@@ -54,10 +54,10 @@ def run(recipe, folder, trained=None, **changes):
     original = ablation.train
     with pytest.MonkeyPatch.context() as patch:
 
-        def noted(recipe, material, work):
+        def noted(recipe, prepared, work):
             if trained is not None:
                 trained.append(recipe)
-            return original(recipe, material, work)
+            return original(recipe, prepared, work)
 
         patch.setattr(ablation, "VARIANTS", TWO)
         patch.setattr(ablation, "train", noted)

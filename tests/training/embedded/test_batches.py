@@ -1,4 +1,4 @@
-"""Labels of the rows, and batches of cached features with their twins."""
+"""Labels of the rows, and batches of cached features with their mirrored copies."""
 
 from dataclasses import replace
 

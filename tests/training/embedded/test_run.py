@@ -97,7 +97,7 @@ def trained(folder, make_data, few_resamples) -> Path:
 
 @pytest.fixture(scope="module")
 def split_run(folder, trained) -> tuple[dict, PreparedData]:
-    """A run of the same ratings and features with a split file: its metrics and its material."""
+    """A run of the same ratings and features with a split file: its metrics and its data."""
     content = RECIPE | {"split": "lists/split.yaml", "feature_noise": 0.1}
     (folder / "lists").mkdir()
     (folder / "lists" / "split.yaml").write_text(yaml.safe_dump(SPLIT))
@@ -105,9 +105,9 @@ def split_run(folder, trained) -> tuple[dict, PreparedData]:
     original = fuscore_training.embedded.run.train
     with pytest.MonkeyPatch.context() as patch:
 
-        def noted(recipe, material, work):
-            seen.append(material)
-            return original(recipe, material, work)
+        def noted(recipe, prepared, work):
+            seen.append(prepared)
+            return original(recipe, prepared, work)
 
         patch.setattr(fuscore_training.embedded.run, "train", noted)
         out = folder / "split_checkpoint"
@@ -147,23 +147,23 @@ def test_the_ratings_of_a_recipe_are_written_for_others(folder, trained, monkeyp
 
 
 def test_a_split_file_says_who_sees_what(split_run):
-    _, material = split_run
-    assert material.split == Split(**{name: tuple(listed) for name, listed in SPLIT.items()})
-    frames = {name: part.frame for name, part in material.parts.items()}
+    _, prepared = split_run
+    assert prepared.split == Split(**{name: tuple(listed) for name, listed in SPLIT.items()})
+    frames = {name: part.frame for name, part in prepared.parts.items()}
     assert set(frames["val"]["scene"]) == set(SPLIT["val"])
     assert set(frames["test"]["scene"]) == set(SPLIT["test"])
     assert frames["train"]["scene"].nunique() == SCENES - 5
-    assert (material.table.frame["base"] == "soft").sum() > (frames["test"]["base"] == "soft").sum()
+    assert (prepared.table.frame["base"] == "soft").sum() > (frames["test"]["base"] == "soft").sum()
     for name in ("train", "val"):
         assert "soft" not in set(frames[name]["base"]) | set(frames[name]["method"])
     for name, frame in frames.items():
-        rows = material.rows(name)
-        assert material.table.frame["fused"].iloc[rows].tolist() == frame["fused"].tolist()
+        rows = prepared.rows(name)
+        assert prepared.table.frame["fused"].iloc[rows].tolist() == frame["fused"].tolist()
 
 
 def test_metrics_of_a_run_with_a_split_file(split_run, folder):
-    metrics, material = split_run
-    frame = material.parts["test"].frame
+    metrics, prepared = split_run
+    frame = prepared.parts["test"].frame
     soft, undamaged = frame["base"] == "soft", frame["kind"].isin(["method", "plain"])
     for name, rows in {
         "held_out_proxy": len(frame),
@@ -181,11 +181,11 @@ def test_metrics_of_a_run_with_a_split_file(split_run, folder):
 
 def test_a_split_file_leaves_ratings_and_features_as_they_are(split_run, trained):
     """Both belong to all scenes: only who may see them changes."""
-    _, material = split_run
+    _, prepared = split_run
     assert (
-        len(material.cache) == len(material.table) == len(read_ratings(trained / "ratings.parquet"))
+        len(prepared.cache) == len(prepared.table) == len(read_ratings(trained / "ratings.parquet"))
     )
-    assert Path(material.cache.arrays["fused"].filename).parent == trained / "features"
+    assert Path(prepared.cache.arrays["fused"].filename).parent == trained / "features"
 
 
 def test_a_missing_split_file_is_refused_before_any_work(tmp_path, monkeypatch, capsys):

@@ -84,4 +84,4 @@ def test_rows_of_some_source_pairs_keep_their_index(recipe):
     few = base_study._some_pairs(table)
     pairs = table.source_pairs
     assert 0 < len(few) < len(table)
-    assert set(pairs[few.frame.index]) == set(pd.unique(pairs)[:: base_study.LOOKED_AT])
+    assert set(pairs[few.frame.index]) == set(pd.unique(pairs)[:: base_study.SHARE])

@@ -77,7 +77,7 @@ def ablate(
     Returns:
         One row per run: `variant`, `seed` and `MEASURES`; see `_measure`.
     """
-    material = prepare(recipe, data=data, work=work)
+    prepared = prepare(recipe, data=data, work=work)
     digest = sha256(repr(recipe).encode()).hexdigest()[:16]
     done = [line for line in _read(out) if (line["recipe"], line["steps"]) == (digest, steps)]
     for seed in range(seeds):
@@ -86,7 +86,7 @@ def ablate(
             if any(key.items() <= line.items() for line in done):
                 continue
             started = time.monotonic()
-            found = _measure(_variant(recipe, name, seed, steps), material, work / "ablation")
+            found = _measure(_variant(recipe, name, seed, steps), prepared, work / "ablation")
             done.append(key | found | {"seconds": round(time.monotonic() - started)})
             out.parent.mkdir(parents=True, exist_ok=True)
             with out.open("a") as file:
@@ -127,12 +127,12 @@ def _variant(recipe: EmbeddedRecipe, name: str, seed: int, steps: int) -> Embedd
     )
 
 
-def _measure(recipe: EmbeddedRecipe, material: PreparedData, work: Path) -> dict[str, Any]:
+def _measure(recipe: EmbeddedRecipe, prepared: PreparedData, work: Path) -> dict[str, Any]:
     """Agreement on the held-out scenes; `error` is the mean of |score - rating|."""
-    backbone = train(recipe, material, work)
-    part = material.held_out
-    frame, rows = material.parts[part].frame, material.rows(part)
-    score, _ = predict_cached(backbone, material.cache, rows)
+    backbone = train(recipe, prepared, work)
+    part = prepared.held_out
+    frame, rows = prepared.parts[part].frame, prepared.rows(part)
+    score, _ = predict_cached(backbone, prepared.cache, rows)
     found = _agreement(score, frame)
     undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
     raw = _agreement(score[undamaged], frame[undamaged])
@@ -142,7 +142,7 @@ def _measure(recipe: EmbeddedRecipe, material: PreparedData, work: Path) -> dict
         "within_srcc": found.within_srcc.value,
         "pairwise": found.pairwise_accuracy.value,
         "error": float(np.abs(score - frame[DEFAULT_ASPECT].to_numpy()).mean()),
-        "mirror": second_view_change(backbone, material, score),
+        "mirror": second_view_change(backbone, prepared, score),
         "undamaged_srcc": raw.srcc.value,
         "undamaged_within_srcc": raw.within_srcc.value,
     }

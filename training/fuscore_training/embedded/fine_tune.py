@@ -118,15 +118,15 @@ def fine_tune_embedded(recipe: EmbeddedFineTuneRecipe, *, work: Path, out: Path)
     parts = split_ratings(table, seed=recipe.seed)
     backbone = LiteLlama.load(directory, base.preprocessing).eval()
     key = f"{fingerprint(directory)} {_state_of_images(table)}"
-    material = PreparedData(table, None, parts, cached_features(table, backbone, work, key=key))
+    prepared = PreparedData(table, None, parts, cached_features(table, backbone, work, key=key))
 
-    before = _metrics(backbone, material)
-    fit_to(material, backbone, recipe, work)
+    before = _metrics(backbone, prepared)
+    fit_to(prepared, backbone, recipe, work)
     store_as(backbone, torch.float16)  # what is measured is what is stored
     store_as(backbone, torch.float32)
-    after = _metrics(backbone, material)
+    after = _metrics(backbone, prepared)
 
-    calibration, temperature = _calibration(backbone, material, base)
+    calibration, temperature = _calibration(backbone, prepared, base)
     learned = set(parts["train"].frame["scene"])
     fresh = {*base.metrics.get("held_out_scenes", ()), *table.frame["scene"]} - learned
     methods = set(base.metrics.get("held_out_methods", ())) - set(parts["train"].frame["method"])
@@ -143,7 +143,7 @@ def fine_tune_embedded(recipe: EmbeddedFineTuneRecipe, *, work: Path, out: Path)
             f"held_out_{table.label_kind}": after,
             "before_fine_tuning": before,
             "calibration": calibration,
-            "measured_on": material.held_out,
+            "measured_on": prepared.held_out,
             "held_out_scenes": sorted(fresh),
             "held_out_methods": sorted(methods),
         },
@@ -190,28 +190,28 @@ def split_ratings(table: RatingsTable, *, seed: int) -> dict[str, RatingsTable]:
     return parts
 
 
-def _metrics(backbone: LiteLlama, material: PreparedData) -> dict[str, Any]:
-    part = material.parts[material.held_out]
+def _metrics(backbone: LiteLlama, prepared: PreparedData) -> dict[str, Any]:
+    part = prepared.parts[prepared.held_out]
     aspects = list(ASPECTS) if part.has_sub_scores else [DEFAULT_ASPECT]
     scores, _ = predict_cached(
-        backbone, material.cache, material.rows(material.held_out), aspects=ASPECTS
+        backbone, prepared.cache, prepared.rows(prepared.held_out), aspects=ASPECTS
     )
     asked: NDArray[np.float64] = scores[:, [ASPECTS.index(aspect) for aspect in aspects]]
     return held_out_metrics(asked, aspects, part)
 
 
 def _calibration(
-    backbone: LiteLlama, material: PreparedData, base: FuScoreSpec
+    backbone: LiteLlama, prepared: PreparedData, base: FuScoreSpec
 ) -> tuple[dict[str, Any], float]:
     """The temperature, and what it does or why it was not fitted."""
-    count = material.parts["val"].frame["scene"].nunique()
+    count = prepared.parts["val"].frame["scene"].nunique()
     if count < LEAST_CALIBRATION_SCENES:
         reason = f"fitting it takes {LEAST_CALIBRATION_SCENES} validation scenes, got {count}"
         return {"skipped": reason}, base.temperature
     try:
         found = calibrate(
-            predictions(backbone, material, "val"),
-            predictions(backbone, material, material.held_out),
+            predictions(backbone, prepared, "val"),
+            predictions(backbone, prepared, prepared.held_out),
         )
     except ValueError as error:  # no reason to lose the weights
         return {"skipped": str(error)}, base.temperature

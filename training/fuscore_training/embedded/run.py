@@ -97,17 +97,17 @@ def prepare(recipe: EmbeddedRecipe, *, data: Path, work: Path) -> PreparedData:
     return PreparedData(table, split, parts, cache)
 
 
-def train(recipe: EmbeddedRecipe, material: PreparedData, work: Path) -> LiteLlama:
+def train(recipe: EmbeddedRecipe, prepared: PreparedData, work: Path) -> LiteLlama:
     """Fit a new backbone; it comes back with the best weights on the validation scenes."""
     backbone = _new(recipe, work)
-    some = np.random.default_rng(recipe.seed).choice(material.rows("train"), 1000)
-    backbone.standardise(material.cache.encoded(some))
-    fit_to(material, backbone, recipe, work)
+    some = np.random.default_rng(recipe.seed).choice(prepared.rows("train"), 1000)
+    backbone.standardise(prepared.cache.encoded(some))
+    fit_to(prepared, backbone, recipe, work)
     return backbone
 
 
 def fit_to(
-    material: PreparedData,
+    prepared: PreparedData,
     backbone: LiteLlama,
     recipe: EmbeddedRecipe | EmbeddedFineTuneRecipe,
     work: Path,
@@ -116,7 +116,7 @@ def fit_to(
     for name, projector in backbone.projectors.items():
         noise = recipe.whole_noise if name == "whole" else recipe.feature_noise
         cast(Projector, projector).noise = noise
-    parts, cache, rows = material.parts, material.cache, material.rows
+    parts, cache, rows = prepared.parts, prepared.cache, prepared.rows
     loader = make_loader(parts["train"], rows("train"), cache, recipe.labels, recipe.batches)
     adversarial = prepare_adversarial(recipe.adversarial, backbone, parts["train"].frame)
     fit(backbone, loader, parts["val"], rows("val"), cache, work / "fit", recipe.fit, adversarial)
@@ -144,14 +144,14 @@ def run(recipe: EmbeddedRecipe, *, data: Path, work: Path, out: Path) -> dict[st
     Returns:
         The metrics on the test scenes, as stored in `fuscore.json`.
     """
-    material = prepare(recipe, data=data, work=work)
-    return publish(train(recipe, material, work), recipe, material, data=data, work=work, out=out)
+    prepared = prepare(recipe, data=data, work=work)
+    return publish(train(recipe, prepared, work), recipe, prepared, data=data, work=work, out=out)
 
 
 def publish(
     backbone: LiteLlama,
     recipe: EmbeddedRecipe,
-    material: PreparedData,
+    prepared: PreparedData,
     *,
     data: Path,
     work: Path,
@@ -166,29 +166,29 @@ def publish(
     store_as(backbone, torch.float16)
     store_as(backbone, torch.float32)
     calibration = calibrate(
-        predictions(backbone, material, "val"),
-        predictions(backbone, material, material.held_out),
+        predictions(backbone, prepared, "val"),
+        predictions(backbone, prepared, prepared.held_out),
     )
     fuscore = make_fuscore(
         backbone,
         name=recipe.name,
-        table=material.table,
+        table=prepared.table,
         base=[VISION_SOURCE],
-        data=sorted({scene.split("/")[0] for scene in material.table.frame["scene"]}),
+        data=sorted({scene.split("/")[0] for scene in prepared.table.frame["scene"]}),
         temperature=calibration.temperature,
         metrics={},
-        training_pairs=learned_pairs(material.parts["train"].frame),
+        training_pairs=learned_pairs(prepared.parts["train"].frame),
     )
-    measured_on = material.parts[material.held_out].frame["scene"]
-    held_out = sorted({*measured_on, *(material.split.test if material.split else ())})
-    metrics = held_out_metrics(backbone, material)
+    measured_on = prepared.parts[prepared.held_out].frame["scene"]
+    held_out = sorted({*measured_on, *(prepared.split.test if prepared.split else ())})
+    metrics = held_out_metrics(backbone, prepared)
     metrics["calibration"] = calibration.summary()
     scenes = [scene for scene in find_scenes(data) if scene.name in held_out]
     metrics["acceptance"] = asdict(check_acceptance(fuscore, scenes))
-    methods = list(material.split.held_out_methods) if material.split else []
+    methods = list(prepared.split.held_out_methods) if prepared.split else []
     fuscore.spec.metrics.update(
         metrics,
-        measured_on=material.held_out,
+        measured_on=prepared.held_out,
         held_out_scenes=held_out,
         held_out_methods=methods,
     )
@@ -267,22 +267,22 @@ def cached_features(
     return build_features(table, backbone, work / "features", key=key)
 
 
-def predictions(backbone: LiteLlama, material: PreparedData, part: str) -> Predictions:
+def predictions(backbone: LiteLlama, prepared: PreparedData, part: str) -> Predictions:
     """Overall scores of a part beside its ratings."""
-    frame = material.parts[part].frame
-    score, std = predict_cached(backbone, material.cache, material.rows(part))
+    frame = prepared.parts[part].frame
+    score, std = predict_cached(backbone, prepared.cache, prepared.rows(part))
     return Predictions(score, std, frame["overall"].to_numpy(), frame["scene"].to_numpy())
 
 
-def held_out_metrics(backbone: LiteLlama, material: PreparedData) -> dict[str, Any]:
+def held_out_metrics(backbone: LiteLlama, prepared: PreparedData) -> dict[str, Any]:
     """Agreement with the held-out ratings: all rows, parts of them, and by aspect."""
-    part = material.held_out
-    frame = material.parts[part].frame
-    scores, _ = predict_cached(backbone, material.cache, material.rows(part), aspects=ASPECTS)
+    part = prepared.held_out
+    frame = prepared.parts[part].frame
+    scores, _ = predict_cached(backbone, prepared.cache, prepared.rows(part), aspects=ASPECTS)
     undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
     chosen = {"": np.ones(len(frame), dtype=bool), "_undamaged": undamaged}
-    if material.split:
-        unseen = material.split.is_held_out(frame).to_numpy()
+    if prepared.split:
+        unseen = prepared.split.is_held_out(frame).to_numpy()
         chosen |= {"_held_out_methods": unseen, "_undamaged_held_out_methods": unseen & undamaged}
     overall = scores[:, ASPECTS.index(DEFAULT_ASPECT)]
     metrics: dict[str, Any] = {}
@@ -291,24 +291,24 @@ def held_out_metrics(backbone: LiteLlama, material: PreparedData) -> dict[str, A
             continue  # no method is held out of the validation scenes' ratings: they have none
         some = frame[rows]
         found = evaluate(overall[rows], some["overall"], some["scene"], some["method"])
-        metrics[f"held_out_{material.table.label_kind}{name}"] = json.loads(found.to_json())
+        metrics[f"held_out_{prepared.table.label_kind}{name}"] = json.loads(found.to_json())
     return metrics | {
         "aspect_srcc": aspect_table(scores, frame),
-        "second_view_change": second_view_change(backbone, material, overall),
+        "second_view_change": second_view_change(backbone, prepared, overall),
     }
 
 
 def second_view_change(
-    backbone: LiteLlama, material: PreparedData, scores: NDArray[np.float64]
+    backbone: LiteLlama, prepared: PreparedData, scores: NDArray[np.float64]
 ) -> float:
     """How far mirroring and a cut of a few pixels move the scores (N,) of undamaged held-out ones.
 
     Returns:
         Mean change over the mean standard deviation between a scene's undamaged fusions.
     """
-    part = material.held_out
-    frame = material.parts[part].frame
-    other, _ = predict_cached(backbone, material.cache, material.rows(part), view=1)
+    part = prepared.held_out
+    frame = prepared.parts[part].frame
+    other, _ = predict_cached(backbone, prepared.cache, prepared.rows(part), view=1)
     undamaged = frame["kind"].isin(UNDAMAGED).to_numpy()
     shown = pd.DataFrame({"scene": frame["scene"], "score": scores})[undamaged]
     spread = shown.groupby("scene")["score"].std().mean()

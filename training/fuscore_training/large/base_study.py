@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 RESULTS = Path("training/recipes/smollm2.jsonl")
-LOOKS = 5
-"""Evaluations of a run while it goes on."""
-LOOKED_AT = 4
-"""Of so many source pairs of the validation scenes, one is looked at while a run goes on."""
+EVALUATIONS = 5
+"""How often a run is evaluated while it goes on."""
+SHARE = 4
+"""While a run goes on, one of so many source pairs of the validation scenes is scored."""
 MEASURES = {
     "srcc": "all",
     "within_srcc": "within scenes",
@@ -170,24 +170,24 @@ def _trained(
         preprocessing=whole.preprocessing
         | {"tower": variant.tower, "statistics": variant.statistics},
         batches=replace(whole.batches, seed=seed),
-        fit=replace(whole.fit, steps=steps, evaluate_every=max(1, steps // LOOKS), seed=seed),
+        fit=replace(whole.fit, steps=steps, evaluate_every=max(1, steps // EVALUATIONS), seed=seed),
     )
     started = time.monotonic()
     parts = read_parts(chosen, work / "ratings")
     backbone = new_backbone(chosen, Base(chosen.base))
-    looked_at = parts | {"val": _some_pairs(parts["val"])}
+    watched = parts | {"val": _some_pairs(parts["val"])}
     size = chosen.batches.scenes_per_batch * chosen.batches.methods_per_scene
     folder = work / "fit" / sha256(repr(key).encode()).hexdigest()[:8]
     args = training_arguments(folder, chosen.fit, batch_size=size, mixed=chosen.base.mixed)
-    trainer = new_trainer(backbone, chosen, looked_at, args)
+    trainer = new_trainer(backbone, chosen, watched, args)
     trainer.train()
     seconds = time.monotonic() - started
-    looks = [line for line in trainer.state.log_history if "eval_srcc" in line]
+    evaluated = [line for line in trainer.state.log_history if "eval_srcc" in line]
     return {
         "triples": steps * size,
         "seconds": round(seconds),
         "trained": sum(p.numel() for p in backbone.parameters() if p.requires_grad),
-        "curve": [[line["step"] * size, round(line["eval_srcc"], 4)] for line in looks],
+        "curve": [[line["step"] * size, round(line["eval_srcc"], 4)] for line in evaluated],
         **_measure(trainer.reader, parts["val"], args.device),
     }
 
@@ -224,9 +224,9 @@ def _measure(reader: nn.Module, table: RatingsTable, device: torch.device) -> di
 
 
 def _some_pairs(table: RatingsTable) -> RatingsTable:
-    """One source pair of `LOOKED_AT`; rows keep their index."""
+    """One source pair of `SHARE`; rows keep their index."""
     numbers, _ = pd.factorize(table.source_pairs)
-    return replace(table, frame=table.frame[numbers % LOOKED_AT == 0])
+    return replace(table, frame=table.frame[numbers % SHARE == 0])
 
 
 def _mark(recipe: FineTuneRecipe) -> str:
