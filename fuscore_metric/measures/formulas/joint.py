@@ -7,7 +7,6 @@ rows of memory that stay in a CPU's cache.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -225,35 +224,14 @@ class Joint:
         torch.bitwise_or(ends, others, out=marks[:, 0])
         torch.bitwise_xor(marks[:, 0], _SIGN, out=marks[:, 1])
         until[-1] = _MINUS_ONE
-        _run(torch.minimum, partial(torch.clamp, max=_MINUS_ONE), marks, until[:-1], (3, 2, 1, 0))
+        for number in reversed(range(PIECES - 1)):
+            torch.minimum(until[number + 1], marks[number], out=until[number])
         since[0] = 0
-        _run(torch.maximum, partial(torch.clamp, min=0), marks, marks, (0, 1, 2, 3))
+        for before, here in pairwise(since):
+            torch.maximum(before, here, out=here)
         start, stop = since.view(torch.float32), until.view(torch.float32)
         # `stop` is negative, so both sums are minus the length of a step.
         start[:, 0] += stop[:, 1]
         start[:, 1] += stop[:, 0]
         return torch.mul(start[:, 0], start[:, 1], out=self._second[:PIECES])
 
-
-def _run(
-    best: Callable[..., Tensor],
-    limit: Callable[..., Tensor],
-    marks: Tensor,
-    out: Tensor,
-    order: tuple[int, ...],
-) -> None:
-    """The best of each mark and those before it (16, ...), in four runs of four at once.
-
-    Args:
-        best: `torch.maximum` or `torch.minimum`.
-        limit: Gives the best of what it gets and of where the run starts.
-        marks: Of which.
-        out: Where to.
-        order: Places of the first to the last of four.
-    """
-    given, found = (one.unflatten(0, (4, 4)) for one in (marks, out))
-    limit(given[:, order[0]], out=found[:, order[0]])
-    for before, here in pairwise(order):
-        best(found[:, before], given[:, here], out=found[:, here])
-    for before, here in pairwise(order):
-        best(found[here], found[before, order[-1]], out=found[here])
