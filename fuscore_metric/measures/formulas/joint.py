@@ -234,4 +234,3 @@ class Joint:
         start[:, 0] += stop[:, 1]
         start[:, 1] += stop[:, 0]
         return torch.mul(start[:, 0], start[:, 1], out=self._second[:PIECES])
-
