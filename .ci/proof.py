@@ -29,7 +29,7 @@ def digest(patterns: list[str]) -> str:
 
 
 def main(name: str, *command: str) -> int:
-    """Run the command of a proof where it has to be; return its exit status, 1 without a command."""
+    """Run the command of a proof if it has to be; return its exit status, 1 without a command."""
     proof = json.loads(RECORD.read_text())[name]
     before = digest(proof["files"])
     if before == proof["passed"]:
